@@ -1,0 +1,218 @@
+"""What a user defines: a function that can be sent to run elsewhere.
+
+`actor` turns a function into an `Actor` and declares it on a broker. The Actor builds messages and hands
+them to the broker; a worker finds the actor by name and calls it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+from .broker import Broker, get_broker
+from .encoding_errors import explain_unencodable
+from .logging import get_logger
+from .message import Message
+from .running import is_interactive
+
+if TYPE_CHECKING:
+    from typing_extensions import ParamSpec
+
+    P = ParamSpec("P")
+elif sys.version_info >= (3, 10):
+    from typing import ParamSpec
+
+    P = ParamSpec("P")
+
+R = TypeVar("R")
+
+_QUEUE_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9._-]*")
+
+
+@overload
+def actor(fn: Callable[P, R], /, **kwargs: Any) -> Actor[P, R]: ...
+
+
+@overload
+def actor(
+    fn: None = None,
+    *,
+    actor_class: Callable[..., Actor[Any, Any]] = ...,
+    actor_name: str | None = None,
+    queue_name: str = "default",
+    priority: int = 0,
+    broker: Broker | None = None,
+    **options: Any,
+) -> Callable[[Callable[P, R]], Actor[P, R]]: ...
+
+
+def actor(
+    fn: Callable[..., Any] | None = None,
+    *,
+    actor_class: Callable[..., Actor[Any, Any]] | None = None,
+    actor_name: str | None = None,
+    queue_name: str = "default",
+    priority: int = 0,
+    broker: Broker | None = None,
+    **options: Any,
+) -> Any:
+    """Turn a function into an actor. Works bare, with empty parentheses, or with options.
+
+    Parameters:
+      actor_class: what makes the actor; called like `Actor`.
+      actor_name: the name messages call it by; the function's own by default.
+      queue_name: the queue its messages go to.
+      priority: which ready message a worker takes first; the lower number.
+      broker: the broker it is declared on; `get_broker()` by default.
+      options: what the broker's middleware understands, `max_retries=3` for example.
+
+    Raises:
+      ValueError: a bad queue name, an option no middleware knows, or a name that is taken. In an
+        interactive session, defining an actor of `__main__` again replaces it instead.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Actor[Any, Any]:
+        if not _QUEUE_NAME.fullmatch(queue_name):
+            raise ValueError(
+                f"{queue_name!r} is no queue name: it must start with a letter or an underscore, followed "
+                "by letters, digits, dots, underscores and dashes."
+            )
+        target = broker or get_broker()
+        check_options(target, options)
+        return (actor_class or Actor)(
+            function,
+            actor_name=actor_name or function.__name__,
+            queue_name=queue_name,
+            priority=priority,
+            broker=target,
+            options=options,
+        )
+
+    return decorate if fn is None else decorate(fn)
+
+
+def check_options(broker: Broker, options: dict[str, Any]) -> None:
+    """Raise ValueError when no middleware of the broker knows one of the options."""
+    unknown = sorted(set(options) - broker.actor_options)
+    if unknown:
+        raise ValueError(
+            f"These actor options are not known here: {', '.join(unknown)}. "
+            "Did you forget to add a middleware to your broker?"
+        )
+
+
+class Actor(Generic[P, R]):
+    """A function that can be called here, or sent to run in a worker.
+
+    Raises:
+      ValueError: the broker already has an actor of this name.
+    """
+
+    def __init__(
+        self,
+        fn: Callable[P, R],
+        *,
+        broker: Broker,
+        actor_name: str,
+        queue_name: str,
+        priority: int,
+        options: dict[str, Any],
+    ) -> None:
+        self.logger = get_logger(getattr(fn, "__module__", None) or "_", actor_name)
+        if inspect.iscoroutinefunction(fn):
+            raise TypeError(
+                f"{actor_name} is an async function; this version of nbqueue runs plain functions only. "
+                "Call asyncio.run() inside a plain actor."
+            )
+        self.fn = fn
+        self.broker = broker
+        self.actor_name = actor_name
+        self.queue_name = queue_name
+        self.priority = priority
+        self.options = options
+        taken = broker.actors.get(actor_name)
+        if taken is not None and not _redefines(fn, taken.fn):
+            raise ValueError(f"An actor named {actor_name!r} is already registered.")
+        broker.declare_actor(self)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function here and now, in this thread."""
+        self.logger.debug("Received args=%r kwargs=%r.", args, kwargs)
+        start = time.perf_counter()
+        try:
+            return self.fn(*args, **kwargs)
+        finally:
+            self.logger.debug("Completed after %.02fms.", (time.perf_counter() - start) * 1000)
+
+    def message(self, *args: P.args, **kwargs: P.kwargs) -> Message[R]:
+        """Build a message without sending it."""
+        return self.message_with_options(args=args, kwargs=kwargs)
+
+    def message_with_options(
+        self, *, args: Any = (), kwargs: dict[str, Any] | None = None, **options: Any
+    ) -> Message[R]:
+        """Build a message with options. `on_success` and `on_failure` take an actor or an actor's name."""
+        for name in ("on_failure", "on_success"):
+            callback = options.get(name)
+            if isinstance(callback, Actor):
+                options[name] = callback.actor_name
+            elif callback is not None and not isinstance(callback, str):
+                raise TypeError(f"{name} must be an actor or the name of one, not {callback!r}.")
+        return Message(
+            queue_name=self.queue_name,
+            actor_name=self.actor_name,
+            args=args,
+            kwargs=kwargs if kwargs is not None else {},
+            options=options,
+        )
+
+    def send(self, *args: P.args, **kwargs: P.kwargs) -> Message[R]:
+        """Send a call of this actor; return the message, which is the handle to its result.
+
+        Raises:
+          TypeError: an argument can't be encoded; nothing was enqueued.
+        """
+        return self.send_with_options(args=args, kwargs=kwargs)
+
+    def send_with_options(
+        self,
+        *,
+        args: Any = (),
+        kwargs: dict[str, Any] | None = None,
+        delay: int | timedelta | None = None,
+        **options: Any,
+    ) -> Message[R]:
+        """Send with options; `delay` is in milliseconds or a timedelta."""
+        if isinstance(delay, timedelta):
+            delay = int(delay.total_seconds() * 1000)
+        message = self.message_with_options(args=args, kwargs=kwargs, **options)
+        try:
+            sent: Message[R] = self.broker.enqueue(message, delay=delay)
+        except (TypeError, ValueError, RecursionError) as error:
+            if explanation := explain_unencodable(self.actor_name, self.fn, message):
+                raise TypeError(explanation) from error
+            raise
+        return sent.sent_by(self.broker) if isinstance(sent, Message) else sent
+
+    def __str__(self) -> str:
+        return f"Actor({self.actor_name})"
+
+    def __repr__(self) -> str:
+        return f"Actor({self.fn!r}, queue_name={self.queue_name!r}, actor_name={self.actor_name!r})"
+
+
+def _redefines(new: Callable[..., Any], old: Callable[..., Any]) -> bool:
+    """Whether a person has run a cell again (or reloaded a module), rather than used a name twice."""
+    if not is_interactive():
+        return False
+    module = getattr(new, "__module__", None)
+    if module != getattr(old, "__module__", None):
+        return False
+    if module == "__main__":
+        return True
+    return getattr(new, "__qualname__", None) == getattr(old, "__qualname__", "")

@@ -1,0 +1,412 @@
+"""The contract: what a broker and its consumers do, whatever stores the messages.
+
+`Broker` holds the actors, the names of the queues and the middleware, and fires the hooks. A `Consumer`
+hands out messages of one queue, wrapped in `MessageProxy` while a worker holds them. `get_broker` and
+`set_broker` name the broker of this process; with none set it is the embedded one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import warnings
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from .common import current_millis, dq_name
+from .errors import ActorNotFound, BrokerConnectionError, EnqueueError
+from .logging import get_logger
+from .message import Message
+from .middleware import Middleware, MiddlewareError, default_middleware
+
+if TYPE_CHECKING:
+    from logging import Logger
+
+    from .actor import Actor
+    from .results.backend import ResultBackend
+
+#: The broker of this process, None until one is set or needed.
+global_broker: Broker | None = None
+_global_lock = threading.RLock()
+
+#: Messages that `enqueue_many` publishes in one exchange.
+ENQUEUE_CHUNK = 500
+
+
+def get_broker() -> Broker:
+    """Return the broker of this process.
+
+    With none set it is the one that `NBQUEUE_BROKER_URL` names, or else the embedded one: in memory, with
+    a worker that starts on the first send.
+    """
+    global global_broker
+    broker = global_broker
+    if broker is None:
+        with _global_lock:
+            if global_broker is None:
+                from .embedded import default_broker
+
+                global_broker = default_broker()
+            broker = global_broker
+    return broker
+
+
+def set_broker(broker: Broker) -> None:
+    """Make this the broker of the process.
+
+    Actors that were declared on the embedded broker before are declared on this one, as long as no
+    message was sent there; RuntimeError when one was.
+    """
+    global global_broker
+    with _global_lock:
+        if global_broker is not None and broker is not global_broker:
+            global_broker.hand_over(broker)
+        global_broker = broker
+
+
+def from_url(url: str, *, profile: bool = False) -> Broker:
+    """Return a broker for the URL: `stub://`. `profile` gives it the session profile (results and all)."""
+    scheme = url.partition("://")[0]
+    if scheme != "stub":
+        raise ValueError(f"There is no broker for {scheme + '://'!r} in this version of nbqueue. Use stub://.")
+    from .brokers.stub import StubBroker
+    from .embedded import session_middleware
+
+    return StubBroker(middleware=session_middleware() if profile else None)
+
+
+class Broker:
+    """Base of all brokers.
+
+    Parameters:
+      middleware: what runs around messages, in this order; None for the default middleware.
+    """
+
+    #: Whether this broker was made with the session profile: results are stored and waited for.
+    session_profile: bool = False
+
+    def __init__(self, middleware: Iterable[Middleware] | None = None) -> None:
+        self.logger: Logger = get_logger(__name__, type(self))
+        self.actors: dict[str, Actor[Any, Any]] = {}
+        self.queues: Any = {}
+        self.delay_queues: set[str] = set()
+        self.actor_options: set[str] = set()
+        self.middleware: list[Middleware] = []
+        self._hooks: dict[str, list[Middleware]] = {}
+        self._hooked: list[Middleware] = []
+        if middleware is None:
+            middleware = [kind() for kind in default_middleware]
+        for item in middleware:
+            self.add_middleware(item)
+
+    # -- hooks ---------------------------------------------------------------------------------------
+
+    def _listeners(self, hook: str) -> list[Middleware]:
+        """The middleware that does something in this hook, in list order. Computed once per list."""
+        if self._hooked != self.middleware:
+            self._hooks, self._hooked = {}, list(self.middleware)
+        listeners = self._hooks.get(hook)
+        if listeners is None:
+            base = getattr(Middleware, hook, None)
+            listeners = [
+                item
+                for item in self.middleware
+                if base is None or getattr(getattr(item, hook, None), "__func__", None) is not base
+            ]
+            self._hooks[hook] = listeners
+        return listeners
+
+    def emit_before(self, signal: str, *args: Any, **kwargs: Any) -> None:
+        """Call `before_<signal>` of each middleware in order. A MiddlewareError stops and propagates."""
+        hook = f"before_{signal}"
+        for middleware in self._listeners(hook):
+            try:
+                getattr(middleware, hook)(self, *args, **kwargs)
+            except MiddlewareError:
+                raise
+            except Exception:
+                self.logger.critical("Unexpected failure in %s of %r.", hook, middleware, exc_info=True)
+
+    def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
+        """Call `after_<signal>` of each middleware in reverse order. Errors are logged, none propagates."""
+        hook = f"after_{signal}"
+        for middleware in reversed(self._listeners(hook)):
+            try:
+                getattr(middleware, hook)(self, *args, **kwargs)
+            except Exception:
+                self.logger.critical("Unexpected failure in %s of %r.", hook, middleware, exc_info=True)
+
+    def add_middleware(
+        self,
+        middleware: Middleware,
+        *,
+        before: type[Middleware] | None = None,
+        after: type[Middleware] | None = None,
+    ) -> None:
+        """Add a middleware at the end, or before or after the first one of a class.
+
+        Raises:
+          ValueError: no middleware of the class that was named is there.
+        """
+        assert not (before and after), "Give either 'before' or 'after', not both."
+        for existing in self.middleware:
+            if isinstance(existing, type(middleware)):
+                self.logger.warning(
+                    "You're adding a middleware of the same type twice: %r. It may have unexpected results.",
+                    type(middleware),
+                )
+                break
+        reference = before or after
+        if reference is None:
+            self.middleware.append(middleware)
+        else:
+            for index, existing in enumerate(self.middleware):
+                if isinstance(existing, reference):
+                    self.middleware.insert(index if before else index + 1, middleware)
+                    break
+            else:
+                raise ValueError(f"There is no middleware of type {reference!r} to be placed next to.")
+        self.actor_options |= middleware.actor_options
+        for actor_name in self.get_declared_actors():
+            middleware.after_declare_actor(self, self.actors[actor_name])
+        for queue_name in self.get_declared_queues() - self.get_declared_delay_queues():
+            middleware.after_declare_queue(self, queue_name)
+        for queue_name in self.get_declared_delay_queues():
+            middleware.after_declare_delay_queue(self, queue_name)
+
+    # -- actors and queues ---------------------------------------------------------------------------
+
+    def declare_actor(self, actor: Actor[Any, Any]) -> None:
+        """Register the actor and declare its queue."""
+        self.emit_before("declare_actor", actor)
+        self.declare_queue(actor.queue_name)
+        self.actors[actor.actor_name] = actor
+        self.emit_after("declare_actor", actor)
+
+    def declare_queue(self, queue_name: str) -> None:
+        """Make the queue (and its `.DQ`) known to this broker. Idempotent."""
+        raise NotImplementedError
+
+    def get_actor(self, actor_name: str) -> Actor[Any, Any]:
+        """Return the actor of this name; ActorNotFound when none was declared here."""
+        try:
+            return self.actors[actor_name]
+        except KeyError:
+            raise ActorNotFound(actor_name) from None
+
+    def get_declared_actors(self) -> set[str]:
+        """Return the names of the declared actors."""
+        return set(self.actors)
+
+    def get_declared_queues(self) -> set[str]:
+        """Return the names of the declared queues."""
+        return set(self.queues)
+
+    def get_declared_delay_queues(self) -> set[str]:
+        """Return the names of the declared delay queues."""
+        return set(self.delay_queues)
+
+    def get_results_backend(self) -> ResultBackend:
+        """Return the backend of the first Results middleware; RuntimeError when there is none."""
+        from .results.middleware import Results
+
+        for middleware in self.middleware:
+            if isinstance(middleware, Results):
+                return middleware.backend
+        raise RuntimeError(
+            "This broker keeps no results. Add the middleware: "
+            "broker.add_middleware(Results(backend=...)), and set store_results=True on the actor."
+        )
+
+    # -- messages ------------------------------------------------------------------------------------
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 30000) -> Consumer:
+        """Return a consumer of the queue that waits at most `timeout` ms for each message."""
+        raise NotImplementedError
+
+    def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
+        """Publish the message; with `delay` (ms) it runs that much later. Returns what was published."""
+        raise NotImplementedError
+
+    def enqueue_many(
+        self, messages: Iterable[Message[Any]], *, delay: int | None = None
+    ) -> list[Message[Any]]:
+        """Publish many messages, reading the iterable lazily, in chunks. Hooks run once a message.
+
+        Raises:
+          EnqueueError: stopped at the first error; says which messages were published.
+        """
+        enqueued: list[Message[Any]] = []
+        remaining = iter(messages)
+        while True:
+            chunk: list[Message[Any]] = []
+            published: list[Message[Any]] = []
+            try:
+                chunk.extend(itertools.islice(remaining, ENQUEUE_CHUNK))
+                if not chunk:
+                    return enqueued
+                self._enqueue_chunk(chunk, delay, published)
+            except Exception as error:
+                enqueued += published
+                rest = chunk[len(published) :]
+                uncertain = isinstance(error, BrokerConnectionError)
+                raise EnqueueError(
+                    f"Stopped after {len(enqueued)} messages were enqueued"
+                    f"{'; the fate of the next ones is unknown' if uncertain else ''}: {error}",
+                    enqueued,
+                    itertools.chain(rest, remaining),
+                    uncertain=uncertain,
+                ) from error
+            enqueued += published
+
+    def _enqueue_chunk(
+        self, chunk: list[Message[Any]], delay: int | None, published: list[Message[Any]]
+    ) -> None:
+        """Publish a chunk, appending to `published` as it goes. Brokers that can, do it in one exchange."""
+        for message in chunk:
+            published.append(self.enqueue(message, delay=delay))
+
+    def flush(self, queue_name: str) -> None:
+        """Drop every message of the queue."""
+        raise NotImplementedError
+
+    def flush_all(self) -> None:
+        """Drop every message of every declared queue."""
+        raise NotImplementedError
+
+    def join(self, queue_name: str, *, timeout: int | None = None) -> None:
+        """Wait until the queue is empty and nothing of it runs; `timeout` in ms, then QueueJoinTimeout."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close the connections."""
+
+    # -- what a broker inside this process adds --------------------------------------------------------
+
+    def before_wait(self, message: Message[Any]) -> None:
+        """Called before somebody waits for the message's result; raises when waiting would be in vain."""
+
+    def hand_over(self, successor: Broker) -> None:
+        """Called when another broker becomes the broker of this process."""
+
+
+def delayed_copy(message: Message[Any], delay: int | float | timedelta) -> Message[Any]:
+    """Return the copy of a message that waits `delay` ms in the `.DQ` queue before it runs."""
+    if isinstance(delay, timedelta):
+        delay = delay.total_seconds() * 1000
+    return message.copy(
+        queue_name=dq_name(message.queue_name), options={"eta": current_millis() + int(delay)}
+    )
+
+
+class MessageProxy:
+    """A message while a worker holds it: whether it failed, and with which exception."""
+
+    def __init__(self, message: Message[Any]) -> None:
+        self.failed = False
+        self._message = message
+        self._exception: BaseException | None = None
+
+    def fail(self) -> None:
+        """Mark the message as failed for good: it will be rejected, not acknowledged."""
+        self.failed = True
+
+    def stuff_exception(self, exception: BaseException) -> None:
+        """Keep the exception with which the message failed."""
+        self._exception = exception
+
+    def clear_exception(self) -> None:
+        """Forget the exception, so that it dies by reference counting."""
+        self._exception = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._message, name)
+
+    def __str__(self) -> str:
+        return str(self._message)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._message!r})"
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, MessageProxy):
+            return self._message == other._message
+        return self._message == other
+
+    def __lt__(self, other: object) -> bool:
+        warnings.warn("Message proxies have no order.", DeprecationWarning, stacklevel=2)
+        return True
+
+
+class Consumer:
+    """Hands out the messages of one queue. The compatible contract: one message at a time.
+
+    Iterated by a consumer thread; `ack` and `nack` may come from other threads.
+    """
+
+    def __iter__(self) -> Iterator[MessageProxy | None]:
+        return self
+
+    def __next__(self) -> MessageProxy | None:
+        """Return the next message, or None when none came within the timeout."""
+        raise NotImplementedError
+
+    def ack(self, message: MessageProxy) -> None:
+        """Acknowledge: the message was processed and leaves the broker."""
+        raise NotImplementedError
+
+    def nack(self, message: MessageProxy) -> None:
+        """Reject: the message moves to the dead letters."""
+        raise NotImplementedError
+
+    def requeue(self, messages: Iterable[MessageProxy]) -> None:
+        """Give back messages that were not processed."""
+
+    def close(self) -> None:
+        """Give up the consumer; what it holds goes back to the queue."""
+
+
+class BatchConsumer(Consumer):
+    """A consumer that fetches and settles many messages in one exchange, and can be woken.
+
+    `fetch` is called by one thread at a time; `settle` and `wake` by any. The caller asks for no more
+    messages than it has room for; `prefetch` bounds the compatible iteration only.
+    """
+
+    def __init__(self, prefetch: int = 1, timeout: float | None = 100) -> None:
+        self.prefetch = prefetch
+        self.timeout = timeout
+
+    def fetch(self, n: int, timeout: float | None) -> list[MessageProxy]:
+        """Return up to `n` messages, waiting up to `timeout` ms (None: no limit) for the first.
+
+        Returns early, perhaps with nothing, when `wake` is called. With `n` = 0 it only waits.
+        """
+        raise NotImplementedError
+
+    def settle(self, acked: list[MessageProxy], rejected: list[MessageProxy]) -> None:
+        """Acknowledge and reject in one exchange. BrokerConnectionError leaves all of them unsettled."""
+        raise NotImplementedError
+
+    def wake(self) -> None:
+        """Make a `fetch` that waits, or else the next one, return at once."""
+        raise NotImplementedError
+
+    def outstanding(self) -> int:
+        """Return the number of messages handed out and not yet settled."""
+        raise NotImplementedError
+
+    def __next__(self) -> MessageProxy | None:
+        room = self.prefetch - self.outstanding()
+        if room <= 0:
+            self.fetch(0, self.timeout)
+            room = self.prefetch - self.outstanding()
+        messages = self.fetch(1 if room > 0 else 0, self.timeout if room > 0 else 0)
+        return messages[0] if messages else None
+
+    def ack(self, message: MessageProxy) -> None:
+        self.settle([message], [])
+
+    def nack(self, message: MessageProxy) -> None:
+        self.settle([], [message])

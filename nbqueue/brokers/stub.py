@@ -1,0 +1,251 @@
+"""The broker in memory: for notebooks, tests and first steps. Messages live and die with the process.
+
+Each queue is a `queue.Queue` of encoded bytes, so that what works here works on a server: every message
+is encoded and decoded. The queue's own mutex guards its items and its count of unfinished tasks; a
+consumer's mutex guards what it has handed out. Consumers wait on the queue's `not_empty` condition.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from queue import Queue
+from threading import Lock
+from typing import Any
+
+from ..broker import BatchConsumer, Broker, MessageProxy, delayed_copy
+from ..common import current_millis, dq_name, iter_queue, join_queue, q_name
+from ..errors import DecodeError, QueueJoinTimeout, QueueNotFound
+from ..message import Message
+from ..middleware import Middleware
+
+#: The actor name of a dead letter whose bytes could not be decoded (they are kept in its options).
+UNDECODABLE = "<undecodable>"
+
+
+class StubBroker(Broker):
+    """A broker in memory.
+
+    Parameters:
+      middleware: as for every broker; None for the default middleware.
+      fail_fast_default: whether `join` raises the error of a dead letter unless told otherwise.
+    """
+
+    def __init__(
+        self, middleware: Iterable[Middleware] | None = None, *, fail_fast_default: bool = True
+    ) -> None:
+        super().__init__(middleware)
+        self.queues: dict[str, Queue[bytes]] = {}
+        self.dead_letters_by_queue: defaultdict[str, list[MessageProxy]] = defaultdict(list)
+        self.fail_fast_default = fail_fast_default
+
+    @property
+    def dead_letters(self) -> list[MessageProxy]:
+        """The dead letters of all queues."""
+        return [message for messages in self.dead_letters_by_queue.values() for message in messages]
+
+    def declare_queue(self, queue_name: str) -> None:
+        if queue_name in self.queues:
+            return
+        self.emit_before("declare_queue", queue_name)
+        self.queues[queue_name] = Queue()
+        self.emit_after("declare_queue", queue_name)
+        delay_queue = dq_name(queue_name)
+        if delay_queue not in self.queues:
+            self.queues[delay_queue] = Queue()
+        self.delay_queues.add(delay_queue)
+        self.emit_after("declare_delay_queue", delay_queue)
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 100) -> _StubConsumer:
+        return _StubConsumer(
+            queue_name,
+            self._queue(queue_name),
+            self.dead_letters_by_queue[q_name(queue_name)],
+            prefetch,
+            timeout,
+        )
+
+    def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
+        if delay is not None:
+            message = delayed_copy(message, delay)
+        queue = self._queue(message.queue_name)
+        self.emit_before("enqueue", message, delay)
+        queue.put(message.encode())
+        self.emit_after("enqueue", message, delay)
+        return message
+
+    def _enqueue_chunk(
+        self, chunk: list[Message[Any]], delay: int | None, published: list[Message[Any]]
+    ) -> None:
+        encoded: defaultdict[str, list[bytes]] = defaultdict(list)
+        ready: list[Message[Any]] = []
+        try:
+            for message in chunk:
+                if delay is not None:
+                    message = delayed_copy(message, delay)
+                self._queue(message.queue_name)
+                self.emit_before("enqueue", message, delay)
+                encoded[message.queue_name].append(message.encode())
+                ready.append(message)
+        finally:
+            for queue_name, bodies in encoded.items():
+                queue = self.queues[queue_name]
+                with queue.mutex:
+                    queue.queue.extend(bodies)
+                    queue.unfinished_tasks += len(bodies)
+                    queue.not_empty.notify_all()
+            published += ready
+            for message in ready:
+                self.emit_after("enqueue", message, delay)
+
+    def flush(self, queue_name: str) -> None:
+        for name in (queue_name, dq_name(queue_name)):
+            queue = self._queue(name)
+            for _ in iter_queue(queue):
+                queue.task_done()
+
+    def flush_all(self) -> None:
+        for queue_name in list(self.queues):
+            self.flush(queue_name)
+        for dead_letters in list(self.dead_letters_by_queue.values()):
+            dead_letters.clear()
+
+    def join(
+        self, queue_name: str, *, timeout: int | None = None, fail_fast: bool | None = None
+    ) -> None:
+        """Wait until the queue and its delayed messages are done.
+
+        Parameters:
+          timeout: in milliseconds; None and 0 wait for as long as it takes.
+          fail_fast: whether to raise the error of the first dead letter of this queue.
+
+        Raises:
+          QueueJoinTimeout: the time was over.
+          QueueNotFound: the queue was never declared.
+        """
+        deadline = time.monotonic() + timeout / 1000 if timeout else None
+        names = [queue_name] if queue_name.endswith(".DQ") else [queue_name, dq_name(queue_name)]
+        queues = [self._queue(name) for name in names]
+        while True:
+            # A message moves from one queue to the other, so both must be found done in one look.
+            for queue in queues:
+                remaining = None if deadline is None else deadline - time.monotonic()
+                if remaining is not None and remaining <= 0 and any(q.unfinished_tasks for q in queues):
+                    raise QueueJoinTimeout(f"Queue {queue_name!r} was not done after {timeout} ms.")
+                join_queue(queue, remaining)
+            if not any(queue.unfinished_tasks for queue in queues):
+                break
+        if self.fail_fast_default if fail_fast is None else fail_fast:
+            for message in self.dead_letters_by_queue.get(queue_name, ())[:1]:
+                raise (message._exception or Exception(f"{message} failed.")) from None
+
+    def _queue(self, queue_name: str) -> Queue[bytes]:
+        try:
+            return self.queues[queue_name]
+        except KeyError:
+            raise QueueNotFound(queue_name) from None
+
+
+class _StubMessageProxy(MessageProxy):
+    """Keeps its exception (`join` raises it) and the bytes it came from (they go back unchanged)."""
+
+    def __init__(self, message: Message[Any], body: bytes) -> None:
+        super().__init__(message)
+        self._body = body
+
+    def clear_exception(self) -> None:
+        pass
+
+
+class _StubConsumer(BatchConsumer):
+    def __init__(
+        self,
+        queue_name: str,
+        queue: Queue[bytes],
+        dead_letters: list[MessageProxy],
+        prefetch: int,
+        timeout: float | None,
+    ) -> None:
+        super().__init__(prefetch, timeout)
+        self.queue_name = queue_name
+        self.queue = queue
+        self.dead_letters = dead_letters
+        self._held: dict[int, _StubMessageProxy] = {}
+        self._mutex = Lock()
+        self._woken = False
+
+    def fetch(self, n: int, timeout: float | None) -> list[MessageProxy]:
+        deadline = None if timeout is None else time.monotonic() + timeout / 1000
+        queue = self.queue
+        with queue.not_empty:
+            while not self._woken and not (n > 0 and queue.queue):
+                remaining = None if deadline is None else deadline - time.monotonic()
+                if remaining is not None and remaining <= 0:
+                    break
+                queue.not_empty.wait(remaining)
+            self._woken = False
+            bodies = [queue.queue.popleft() for _ in range(min(n, len(queue.queue)))]
+        messages: list[MessageProxy] = []
+        for body in bodies:
+            try:
+                message = _StubMessageProxy(Message.decode(body), body)
+            except DecodeError as error:
+                self._bury(body, error)
+            else:
+                with self._mutex:
+                    self._held[id(message)] = message
+                messages.append(message)
+        return messages
+
+    def settle(self, acked: list[MessageProxy], rejected: list[MessageProxy]) -> None:
+        done = 0
+        with self._mutex:
+            for message in acked:
+                done += self._held.pop(id(message), None) is not None
+            for message in rejected:
+                if self._held.pop(id(message), None) is not None:
+                    self.dead_letters.append(message)
+                    done += 1
+        for _ in range(done):
+            self.queue.task_done()
+        if done and self._waits_for_room():
+            self.wake()
+
+    def requeue(self, messages: Iterable[MessageProxy]) -> None:
+        with self._mutex:
+            given_back = [held for m in messages if (held := self._held.pop(id(m), None)) is not None]
+        with self.queue.mutex:
+            self.queue.queue.extendleft(message._body for message in reversed(given_back))
+            self.queue.not_empty.notify(len(given_back))
+
+    def close(self) -> None:
+        self.requeue(list(self._held.values()))
+
+    def wake(self) -> None:
+        with self.queue.mutex:
+            self._woken = True
+            self.queue.not_empty.notify_all()
+
+    def outstanding(self) -> int:
+        return len(self._held)
+
+    def _waits_for_room(self) -> bool:
+        return self.outstanding() + 1 == self.prefetch
+
+    def _bury(self, body: bytes, error: DecodeError) -> None:
+        """Turn bytes that are no message into a dead letter that keeps them."""
+        grave = Message[Any](
+            queue_name=self.queue_name,
+            actor_name=UNDECODABLE,
+            args=(),
+            kwargs={},
+            options={"body": body, "reason": str(error)},
+            message_timestamp=current_millis(),
+        )
+        message = _StubMessageProxy(grave, body)
+        message.fail()
+        message.stuff_exception(error)
+        with self._mutex:
+            self._held[id(message)] = message
+        self.settle([], [message])
