@@ -1,0 +1,133 @@
+"""The contract of result backends: keys, the shape of values, and waiting by polling.
+
+A backend stores encoded values under a key made from the message. A failure is a dict with the
+compatible marker; the actor's traceback travels beside it under a key of our own, which others ignore.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from hashlib import md5
+from typing import TYPE_CHECKING, Any, Final
+
+from ..common import compute_backoff, q_name
+from ..encoder import Encoder
+from ..errors import ResultFailure, ResultMissing, ResultTimeout
+from ..message import get_encoder
+
+if TYPE_CHECKING:
+    from ..broker import MessageProxy
+    from ..message import Message
+
+    AnyMessage = Message[Any] | MessageProxy
+
+#: How long `get_result(block=True)` waits unless told otherwise, in milliseconds.
+DEFAULT_TIMEOUT = 10_000
+#: The first pause of a polling wait, in milliseconds.
+BACKOFF_FACTOR = 100
+
+FAILURE_MARKER: Final = "dramatiq.results.Result"
+_TRACEBACK_FRAMES = 30
+
+
+class _Missing:
+    """The value of a key that is not there."""
+
+    def __repr__(self) -> str:
+        return "Missing"
+
+
+Missing: Final = _Missing()
+
+
+class ResultBackend:
+    """Base of result backends; subclasses define `_get` and `_store`.
+
+    Parameters:
+      namespace: what keys start with.
+      encoder: how values become bytes; the global encoder of the moment by default.
+      use_namespace_prefix_keys: readable keys instead of MD5 digests.
+    """
+
+    def __init__(
+        self,
+        *,
+        namespace: str = "dramatiq-results",
+        encoder: Encoder | None = None,
+        use_namespace_prefix_keys: bool = False,
+    ) -> None:
+        self.namespace = namespace
+        self.encoder = encoder or get_encoder()
+        self.use_namespace_prefix_keys = use_namespace_prefix_keys
+
+    def get_result(self, message: AnyMessage, *, block: bool = False, timeout: float | None = None) -> Any:
+        """Return the result of a message.
+
+        Parameters:
+          block: whether to wait for it.
+          timeout: in milliseconds; None for 10,000, `math.inf` for as long as it takes.
+
+        Raises:
+          ResultFailure: the actor failed for good.
+          ResultMissing: no result, and `block` is false.
+          ResultTimeout: no result within the timeout.
+        """
+        if not block:
+            value = self._get(self.build_message_key(message))
+            if value is Missing:
+                raise ResultMissing(f"There is no result of {message} (yet, or any more).")
+            return self.unwrap_result(value)
+        return self.unwrap_result(self._wait(message, DEFAULT_TIMEOUT if timeout is None else timeout))
+
+    def _wait(self, message: AnyMessage, timeout: float) -> Any:
+        """Return the stored value as soon as there is one. Backends that can be woken override this."""
+        key = self.build_message_key(message)
+        deadline = time.monotonic() + timeout / 1000
+        attempts = 0
+        while (value := self._get(key)) is Missing:
+            attempts, delay = compute_backoff(attempts, factor=BACKOFF_FACTOR)
+            if time.monotonic() + delay / 1000 > deadline:
+                raise ResultTimeout(f"{message} had no result after {timeout:.0f} ms.")
+            time.sleep(delay / 1000)
+        return value
+
+    def store_result(self, message: AnyMessage, result: Any, ttl: int) -> None:
+        """Store what the actor returned, for `ttl` milliseconds."""
+        self._store(self.build_message_key(message), result, ttl)
+
+    def store_exception(self, message: AnyMessage, exception: BaseException, ttl: int) -> None:
+        """Store why the actor failed, for `ttl` milliseconds."""
+        wrapped: dict[str, Any] = {
+            "__t": FAILURE_MARKER,
+            "exn": {"type": type(exception).__name__, "msg": str(exception)},
+        }
+        if exception.__traceback__ is not None:
+            wrapped["traceback"] = "".join(
+                traceback.format_exception(
+                    type(exception), exception, exception.__traceback__, limit=-_TRACEBACK_FRAMES
+                )
+            )
+        self._store(self.build_message_key(message), wrapped, ttl)
+
+    def unwrap_result(self, res: Any) -> Any:
+        """Return the value, or raise the ResultFailure that it stands for."""
+        if isinstance(res, dict) and res.get("__t") == FAILURE_MARKER:
+            kind, text = res["exn"]["type"], res["exn"]["msg"]
+            raise ResultFailure(f"actor raised {kind}: {text}", kind, text, res.get("traceback"))
+        return res
+
+    def build_message_key(self, message: AnyMessage) -> str:
+        """Return the key under which the result of the message is kept."""
+        key = f"{self.namespace}:{q_name(message.queue_name)}:{message.actor_name}:{message.message_id}"
+        if self.use_namespace_prefix_keys:
+            return key
+        return md5(key.encode("utf-8"), usedforsecurity=False).hexdigest()
+
+    def _get(self, key: str) -> Any:
+        """Return the decoded value at the key, or Missing."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement _get()")
+
+    def _store(self, key: str, value: Any, ttl: int) -> None:
+        """Encode and keep the value for `ttl` milliseconds."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement _store()")

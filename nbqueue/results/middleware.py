@@ -1,0 +1,87 @@
+"""Stores what actors return, and why they failed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..logging import get_logger
+from ..middleware import Middleware
+from ..middleware.middleware import message_option
+
+if TYPE_CHECKING:
+    from ..broker import Broker, MessageProxy
+    from .backend import ResultBackend
+
+#: How long a result is kept, in milliseconds.
+DEFAULT_RESULT_TTL = 600_000
+
+
+class Results(Middleware):
+    """Keeps results in a backend.
+
+    Parameters:
+      backend: where.
+      store_results: whether actors that don't say so themselves have their results stored.
+      result_ttl: how long, in milliseconds; 600,000 unless given.
+
+    Options: store_results, result_ttl.
+    """
+
+    def __init__(
+        self, *, backend: ResultBackend, store_results: bool = False, result_ttl: int | None = None
+    ) -> None:
+        self.logger = get_logger(__name__, type(self))
+        self.backend = backend
+        self.store_results = store_results
+        self.result_ttl = result_ttl or DEFAULT_RESULT_TTL
+
+    @property
+    def actor_options(self) -> set[str]:
+        return {"result_ttl", "store_results"}
+
+    def _lookup(self, broker: Broker, message: MessageProxy) -> tuple[bool, int]:
+        if message.actor_name not in broker.actors:
+            return False, 0
+        store = message_option(broker, message, "store_results", self.store_results)
+        return bool(store), message_option(broker, message, "result_ttl", self.result_ttl)
+
+    def after_process_message(
+        self,
+        broker: Broker,
+        message: MessageProxy,
+        *,
+        result: Any = None,
+        exception: BaseException | None = None,
+    ) -> None:
+        if exception is not None:
+            return
+        store, ttl = self._lookup(broker, message)
+        if store:
+            try:
+                self.backend.store_result(message, result, ttl)
+            except (TypeError, ValueError, RecursionError) as error:
+                # Nobody would ever get this result: the message fails, and says why.
+                failure = TypeError(
+                    f"{message.actor_name} returned a {type(result).__name__} that can't be stored as a "
+                    f"result: {error}. Return plain data, a path or an id, or use a PickleEncoder."
+                )
+                failure.__cause__ = error
+                message.fail()
+                message.stuff_exception(failure)
+        elif result is not None and message.options.get("pipe_target") is None:
+            self.logger.warning(
+                "Actor %r returned a value that is not None, but store_results is off for it: "
+                "the value has been discarded. Set store_results=True to keep it.",
+                message.actor_name,
+            )
+
+    def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
+        store, ttl = self._lookup(broker, message)
+        if store and not message.failed:
+            self.backend.store_result(message, None, ttl)
+
+    def before_nack(self, broker: Broker, message: MessageProxy) -> None:
+        # Before the broker forgets the message, so that a crash in between can't lose the reason.
+        store, ttl = self._lookup(broker, message)
+        if store and message.failed:
+            self.backend.store_exception(message, message._exception or Exception("unknown"), ttl)
