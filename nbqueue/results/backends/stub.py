@@ -161,3 +161,7 @@ class HandleBackend(StubBackend):
                 if handle is not None and handle() is None:
                     del self._handles[key]
                     self._held.pop(key, None)
+
+    def has(self, message: Message[Any]) -> bool:
+        """Whether the message's result is here."""
+        return self._get(self.build_message_key(message)) is not Missing

@@ -1,0 +1,346 @@
+"""Talks to the broker for one queue: fetches what there is demand for, keeps what is delayed, settles.
+
+The thread waits in one place, the consumer's `fetch`, until a message, a due delayed message, something
+to settle, `stop`, `pause` or `resume` wakes it. Finished messages are settled by the worker thread that
+runs dry, and by this thread at the latest `SETTLE_LAG` after they ended. `_mutex` guards the settle queue
+and the count of messages that are with worker threads; `_settling` lets one thread settle at a time.
+Consumers of the compatible contract (third-party brokers) are iterated and settled one by one.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from queue import PriorityQueue
+from threading import Event, Lock, RLock, Thread
+from typing import TYPE_CHECKING, Any
+
+from ..broker import BatchConsumer, Consumer, MessageProxy
+from ..common import current_millis, iter_queue, q_name
+from ..errors import ActorNotFound, BrokerConnectionError
+from ..logging import get_logger
+from .demand import Demand
+from .worker_thread import WorkQueue, WorkQueueItem
+
+if TYPE_CHECKING:
+    from ..broker import Broker
+
+#: Seconds after which a finished message is settled at the latest.
+SETTLE_LAG = 0.005
+#: Finished messages that are settled at once, however busy the worker is.
+SETTLE_BATCH = 16
+
+Settled = tuple[MessageProxy, "Callable[[], None] | None"]
+
+
+class ConsumerThread(Thread):
+    """Feeds the ready queue with the messages of one queue."""
+
+    def __init__(
+        self,
+        *,
+        broker: Broker,
+        queue_name: str,
+        prefetch: int,
+        work_queue: WorkQueue,
+        worker_timeout: int,
+        demand: Demand | None = None,
+    ) -> None:
+        super().__init__(daemon=True, name=f"nbqueue-consumer-{queue_name}")
+        self.logger = get_logger("nbqueue.worker", f"ConsumerThread({queue_name})")
+        self.broker = broker
+        self.queue_name = queue_name
+        self.prefetch = prefetch
+        self.work_queue = work_queue
+        self.worker_timeout = worker_timeout
+        self.demand = demand or Demand(prefetch, cap=prefetch)
+        self.consumer: Consumer | None = None
+        self.delay_queue: PriorityQueue[tuple[float, int, MessageProxy]] = PriorityQueue()
+        self.running = False
+        self.paused = False
+        self.paused_event = Event()
+        self._changed = Event()
+        self._arrivals = itertools.count()
+        self._mutex = Lock()
+        self._settling = RLock()
+        self._finished: deque[Settled] = deque()
+        self._settle_at: float | None = None
+        self._held = 0
+
+    # -- the loop --------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self.running = True
+        super().start()
+
+    def run(self) -> None:
+        contextvars.Context().run(self._run)
+
+    def _run(self) -> None:
+        self.broker.emit_after("consumer_thread_boot", self)
+        while self.running:
+            try:
+                self._consume()
+            except BrokerConnectionError as error:
+                self.logger.critical("Consumer of %r lost its connection: %s", self.queue_name, error)
+                for _ in iter_queue(self.delay_queue):
+                    self.delay_queue.task_done()  # the broker delivers them again
+            except Exception:
+                self.logger.critical("Consumer of %r failed.", self.queue_name, exc_info=True)
+            if self.running:
+                self.close()
+                from .. import worker as settings
+
+                self._changed.wait(settings.CONSUMER_RESTART_DELAY_SECS)
+                self._changed.clear()
+        self.broker.emit_before("consumer_thread_shutdown", self)
+
+    def _consume(self) -> None:
+        self._held = 0
+        self.consumer = consumer = self.broker.consume(
+            self.queue_name, prefetch=self.prefetch, timeout=self.worker_timeout
+        )
+        if isinstance(consumer, BatchConsumer):
+            self._consume_batches(consumer)
+        else:
+            self._consume_singly(consumer)
+
+    def _consume_batches(self, consumer: BatchConsumer) -> None:
+        while self.running:
+            wanted = 0
+            if self.paused:
+                self.paused_event.set()
+            else:
+                self.handle_delayed_messages()
+                wanted = self.demand.wanted(self._held)
+            self._settle_when_due()
+            messages = consumer.fetch(wanted, self._next_timeout())
+            if messages:
+                self.demand.fetched(len(messages), wanted)
+                with self._mutex:
+                    self._held += len(messages)
+                for message in messages:
+                    self.handle_message(message)
+
+    def _consume_singly(self, consumer: Consumer) -> None:
+        for message in consumer:
+            if message is not None:
+                self.handle_message(message)
+            if self.paused:
+                self.paused_event.set()
+                while self.paused and self.running:
+                    self._changed.wait()
+                    self._changed.clear()
+            self.handle_delayed_messages()
+            if not self.running:
+                return
+
+    def _next_timeout(self) -> float | None:
+        """Milliseconds until a delayed message is due or something must be settled."""
+        timeout: float | None = None
+        if not self.paused and self.delay_queue.queue:
+            timeout = max(0.0, self.delay_queue.queue[0][0] - time.time() * 1000)
+        if (settle_at := self._settle_at) is not None:
+            lag = max(0.0, (settle_at - time.monotonic()) * 1000)
+            timeout = lag if timeout is None else min(timeout, lag)
+        return timeout
+
+    def _wake(self) -> None:
+        self._changed.set()
+        consumer = self.consumer
+        if isinstance(consumer, BatchConsumer):
+            consumer.wake()
+
+    # -- receiving -------------------------------------------------------------------------------------
+
+    def handle_message(self, message: MessageProxy) -> None:
+        """Put the message where it belongs: the ready queue, the delayed ones, or the dead letters."""
+        options = message.options
+        if "eta" in options:
+            eta = options["eta"]
+            if eta is None:
+                del options["eta"]
+            else:
+                if isinstance(eta, bool) or not isinstance(eta, (int, float)) or eta != eta:
+                    self.logger.warning("Invalid eta value for message %s: %r. It runs now.", message, eta)
+                    eta = 0
+                self.broker.emit_before("delay_message", message)
+                self.delay_queue.put((eta, next(self._arrivals), message))
+                return
+        actor = self.broker.actors.get(message.actor_name)
+        if actor is None:
+            self.logger.error("Message %s names an actor that is not declared here.", message)
+            message.fail()
+            message.stuff_exception(
+                ActorNotFound(
+                    f"No actor named {message.actor_name!r} is declared here. Import the module that defines it."
+                )
+            )
+            self.post_process_message(message)
+            return
+        self.work_queue.put(WorkQueueItem(actor.priority, message))
+
+    def handle_delayed_messages(self) -> None:
+        """Enqueue the delayed messages that are due, then acknowledge their originals."""
+        while self.delay_queue.queue and self.delay_queue.queue[0][0] <= current_millis():
+            entry = self.delay_queue.get_nowait()
+            message = entry[2]
+            due = message.copy(queue_name=q_name(message.queue_name))
+            due.options.pop("eta", None)
+            try:
+                self.broker.enqueue(due)
+            except BaseException:
+                self.delay_queue.put(entry)
+                self.delay_queue.task_done()
+                raise
+            self.post_process_message(message)
+            self.delay_queue.task_done()
+
+    # -- settling --------------------------------------------------------------------------------------
+
+    def post_process_message(self, message: MessageProxy, done: Callable[[], None] | None = None) -> None:
+        """Acknowledge or reject a finished message; `done` is called when that is over. Any thread."""
+        if not isinstance(self.consumer, BatchConsumer):
+            self._settle_singly(message, done)
+            return
+        with self._mutex:
+            self._finished.append((message, done))
+            arm = self._settle_at is None
+            if arm:
+                self._settle_at = time.monotonic() + SETTLE_LAG
+            now = len(self._finished) >= SETTLE_BATCH or not self.work_queue.queue
+        if now:
+            self.settle_finished()
+        elif arm:
+            self._wake()
+
+    def _settle_when_due(self) -> None:
+        if self._settle_at is not None and time.monotonic() >= self._settle_at:
+            self.settle_finished()
+
+    def settle_finished(self) -> None:
+        """Settle everything that is finished, in one exchange."""
+        consumer = self.consumer
+        if not isinstance(consumer, BatchConsumer):
+            return
+        with self._settling:
+            with self._mutex:
+                batch = list(self._finished)
+                self._finished.clear()
+                self._settle_at = None
+            if not batch:
+                return
+            acked: list[MessageProxy] = []
+            rejected: list[MessageProxy] = []
+            closing: list[Settled] = []
+            for message, done in batch:
+                try:
+                    self.broker.emit_before("nack" if message.failed else "ack", message)
+                except Exception:
+                    self.logger.exception("Message %s was left unsettled by a middleware.", message)
+                else:
+                    (rejected if message.failed else acked).append(message)
+                closing.append((message, done))
+            try:
+                consumer.settle(acked, rejected)
+            except BrokerConnectionError as error:
+                self._settle_later(batch, error)
+                return
+            except Exception:
+                self.logger.critical("Could not settle %d messages.", len(batch), exc_info=True)
+            else:
+                for message in acked:
+                    self.broker.emit_after("ack", message)
+                for message in rejected:
+                    self.broker.emit_after("nack", message)
+            self._close_batch(closing)
+
+    def _settle_later(self, batch: list[Settled], error: BrokerConnectionError) -> None:
+        from .. import worker as settings
+
+        pause = settings.POST_PROCESS_MESSAGE_RETRY_DELAY_SECS
+        self.logger.warning(
+            "Could not settle %d messages: %s. Trying again in %s s.", len(batch), error, pause
+        )
+        with self._mutex:
+            self._finished.extendleft(reversed(batch))
+            self._settle_at = time.monotonic() + pause
+        self._wake()
+
+    def _close_batch(self, batch: list[Settled]) -> None:
+        with self._mutex:
+            before = self._held
+            self._held = max(0, before - len(batch))
+            hungry = self.demand.hungry(before, self._held)
+        for message, done in batch:
+            message.clear_exception()
+            if done is not None:
+                done()
+        if hungry:
+            self._wake()
+
+    def _settle_singly(self, message: MessageProxy, done: Callable[[], None] | None) -> None:
+        from .. import worker as settings
+
+        try:
+            verb = "nack" if message.failed else "ack"
+            self.broker.emit_before(verb, message)
+            while self.consumer is not None:
+                try:
+                    getattr(self.consumer, verb)(message)
+                    break
+                except BrokerConnectionError as error:
+                    self.logger.warning("Could not %s message %s: %s. Trying again.", verb, message, error)
+                    time.sleep(settings.POST_PROCESS_MESSAGE_RETRY_DELAY_SECS)
+            self.broker.emit_after(verb, message)
+        except Exception:
+            self.logger.exception("Could not settle message %s.", message)
+        finally:
+            message.clear_exception()
+            if done is not None:
+                done()
+
+    # -- pausing and ending ----------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Fetch no more messages; `paused_event` is set once that holds."""
+        self.paused = True
+        self.paused_event.clear()
+        self._wake()
+
+    def resume(self) -> None:
+        """Fetch messages again."""
+        self.paused = False
+        self.paused_event.clear()
+        self._wake()
+
+    def stop(self) -> None:
+        """End the thread; what it holds is given back by `close`."""
+        self.running = False
+        self._wake()
+
+    def requeue_messages(self, messages: Iterable[MessageProxy]) -> None:
+        """Give messages that were not run back to the broker."""
+        if self.consumer is not None:
+            self.consumer.requeue(messages)
+
+    def close(self) -> None:
+        """Settle what is finished, give the delayed messages back and close the consumer."""
+        try:
+            self.settle_finished()
+            delayed: list[Any] = []
+            for entry in iter_queue(self.delay_queue):
+                delayed.append(entry[2])
+                self.delay_queue.task_done()
+            self.requeue_messages(delayed)
+            if self.consumer is not None:
+                self.consumer.close()
+        except BrokerConnectionError as error:
+            self.logger.warning("Closing the consumer of %r failed: %s", self.queue_name, error)
+        except Exception:
+            self.logger.exception("Closing the consumer of %r failed.", self.queue_name)
+        if not self.running:
+            self.consumer = None

@@ -1,0 +1,194 @@
+"""The worker of a process: one consumer thread a queue, N worker threads, one ready queue between them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import lru_cache
+from itertools import count
+from queue import PriorityQueue
+from typing import TYPE_CHECKING, Any
+
+from ..broker import MessageProxy
+from ..common import iter_queue, join_all, join_queue, q_name
+from ..logging import get_logger
+from ..middleware import Middleware
+from .consumer_thread import ConsumerThread
+from .demand import Demand
+from .worker_thread import WorkerThread, WorkQueue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ..broker import Broker
+
+MOST_PREFETCHED = 65_535
+_numbers = count(1)
+
+
+@lru_cache(maxsize=128)
+def has_results_middleware(broker: Broker) -> bool:
+    """Whether the broker keeps results. Looked up once a broker."""
+    from ..results import Results
+
+    return any(type(middleware) is Results for middleware in broker.middleware)
+
+
+class Worker:
+    """Consumes queues of a broker and runs their messages on threads.
+
+    Parameters:
+      broker: where messages come from.
+      queues: the canonical names of the queues to consume; None for all.
+      worker_timeout: milliseconds between looks at brokers that can't wake their consumers.
+      worker_threads: how many messages run at the same time.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        *,
+        queues: Iterable[str] | None = None,
+        worker_timeout: int | None = None,
+        worker_threads: int = 8,
+    ) -> None:
+        from .. import worker as settings
+
+        self.logger = get_logger("nbqueue.worker", Worker)
+        self.broker = broker
+        self.consumers: dict[str, ConsumerThread] = {}
+        self.consumer_whitelist = set(queues) if queues else None
+        self.workers: list[WorkerThread] = []
+        self.work_queue: WorkQueue = PriorityQueue()
+        self.worker_timeout = settings.WORKER_TIMEOUT if worker_timeout is None else worker_timeout
+        self.worker_threads = worker_threads
+        self._demand_prefetch = min(worker_threads * 2, MOST_PREFETCHED)
+        self.queue_prefetch = settings.QUEUE_PREFETCH or self._demand_prefetch
+        self.delay_prefetch = settings.DELAY_QUEUE_PREFETCH or min(worker_threads * 1000, MOST_PREFETCHED)
+        self._delay_cap = settings.DELAY_QUEUE_PREFETCH
+        self._queue_cap = settings.QUEUE_PREFETCH
+        self.running = False
+
+    def start(self) -> None:
+        """Start the threads."""
+        self.running = True
+        self.broker.emit_before("worker_boot", self)
+        self.broker.add_middleware(_WorkerMiddleware(self))
+        for _ in range(self.worker_threads):
+            thread = WorkerThread(
+                broker=self.broker,
+                consumers=self.consumers,
+                work_queue=self.work_queue,
+                worker_timeout=self.worker_timeout,
+                name=f"nbqueue-worker-{next(_numbers)}",
+            )
+            thread.start()
+            self.workers.append(thread)
+        self.broker.emit_after("worker_boot", self)
+
+    def add_consumer(self, queue_name: str, *, delay: bool = False) -> None:
+        """Start consuming a queue, unless that is so already or it is not one of the worker's."""
+        if not self.running or queue_name in self.consumers:
+            return
+        if self.consumer_whitelist is not None and q_name(queue_name) not in self.consumer_whitelist:
+            return
+        if delay:
+            # A broker that hands out its delayed messages early must hand out all: one that is due soon
+            # must not wait behind those that are not.
+            prefetch = self.delay_prefetch
+            demand = Demand(prefetch, cap=self._delay_cap or 2**31)
+            demand.limit = demand.cap
+        else:
+            prefetch = self.queue_prefetch
+            capped = self._queue_cap or prefetch != self._demand_prefetch
+            demand = Demand(prefetch, cap=prefetch if capped else None)
+        thread = ConsumerThread(
+            broker=self.broker,
+            queue_name=queue_name,
+            prefetch=prefetch,
+            work_queue=self.work_queue,
+            worker_timeout=self.worker_timeout,
+            demand=demand,
+        )
+        self.consumers[queue_name] = thread
+        thread.start()
+
+    def pause(self) -> None:
+        """Stop taking messages; returns once the running ones are done."""
+        threads = [*self.consumers.values(), *self.workers]
+        for thread in threads:
+            thread.pause()
+        for thread in threads:
+            thread.paused_event.wait()
+
+    def resume(self) -> None:
+        """Take messages again."""
+        for thread in [*self.consumers.values(), *self.workers]:
+            thread.resume()
+
+    def stop(self, timeout: int = 600_000) -> None:
+        """Finish what runs, give back what doesn't, end the threads.
+
+        Parameters:
+          timeout: milliseconds for the worker threads, and again for the consumers.
+        """
+        self.running = False
+        self.broker.emit_before("worker_shutdown", self)
+        for worker in self.workers:
+            worker.stop()
+        join_all(self.workers, timeout)
+        # The consumers go last: until then they settle, and keep their broker's heartbeat.
+        for consumer in self.consumers.values():
+            consumer.stop()
+        join_all(self.consumers.values(), timeout)
+        self._give_back()
+        for consumer in self.consumers.values():
+            consumer.close()
+        self.broker.emit_after("worker_shutdown", self)
+
+    def _give_back(self) -> None:
+        waiting: dict[str, list[MessageProxy]] = {}
+        for item in iter_queue(self.work_queue):
+            waiting.setdefault(item.message.queue_name, []).append(item.message)
+            self.work_queue.task_done()
+        for queue_name, messages in waiting.items():
+            consumer = self.consumers.get(queue_name)
+            if consumer is None:
+                continue
+            try:
+                consumer.requeue_messages(messages)
+            except Exception:
+                self.logger.warning("Could not give messages back to %r.", queue_name, exc_info=True)
+
+    def join(self) -> None:
+        """Wait until nothing is delayed, waiting or running here."""
+        while True:
+            queues: list[PriorityQueue[Any]] = [consumer.delay_queue for consumer in self.consumers.values()]
+            queues.append(self.work_queue)
+            for queue in queues:
+                join_queue(queue)
+            if not any(queue.unfinished_tasks for queue in queues):
+                return
+
+    def counters(self) -> Counter[tuple[str, str]]:
+        """Return how many messages of each queue this worker finished: by (queue, "done" or "failed")."""
+        total: Counter[tuple[str, str]] = Counter()
+        for thread in self.workers:
+            total.update(dict(thread.counters))
+        return total
+
+    def running_messages(self) -> Counter[str]:
+        """Return how many messages of each queue run now."""
+        return Counter(thread.current_queue for thread in self.workers if thread.current_queue)
+
+
+class _WorkerMiddleware(Middleware):
+    """Starts a consumer for each queue, those declared later included."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+
+    def after_declare_queue(self, broker: Broker, queue_name: str) -> None:
+        self.worker.add_consumer(queue_name)
+
+    def after_declare_delay_queue(self, broker: Broker, queue_name: str) -> None:
+        self.worker.add_consumer(queue_name, delay=True)

@@ -1,0 +1,192 @@
+"""Runs actors: takes a message from the ready queue, calls the hooks and the actor, passes it on to settle.
+
+A worker thread does no broker I/O of its own to get messages. It waits on the ready queue's `not_empty`
+condition, where messages, `stop`, `pause` and `resume` wake it.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import heapq
+from collections import Counter
+from dataclasses import dataclass, field
+from queue import PriorityQueue
+from threading import Event, Thread
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any
+
+from ..broker import MessageProxy
+from ..errors import RateLimitExceeded, Retry
+from ..logging import get_logger
+from ..middleware import SkipMessage
+from ..middleware.middleware import message_option
+from ..running import running_message
+from ..threading import InterruptGate
+
+if TYPE_CHECKING:
+    from ..broker import Broker
+    from .consumer_thread import ConsumerThread
+
+
+@dataclass(frozen=True, order=True)
+class WorkQueueItem:
+    """A message in the ready queue: by priority (lower first), then by arrival."""
+
+    priority: int
+    message: MessageProxy = field(compare=False)
+    _queued_time: int = field(default_factory=monotonic_ns)
+
+
+WorkQueue = PriorityQueue[WorkQueueItem]
+
+
+class WorkerThread(Thread):
+    """Runs one message at a time."""
+
+    def __init__(
+        self,
+        *,
+        broker: Broker,
+        consumers: dict[str, ConsumerThread],
+        work_queue: WorkQueue,
+        worker_timeout: int,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(daemon=True, name=name)
+        self.logger = get_logger("nbqueue.worker", WorkerThread)
+        self.broker = broker
+        self.consumers = consumers
+        self.work_queue = work_queue
+        self.timeout = worker_timeout / 1000
+        self.running = False
+        self.paused = False
+        self.paused_event = Event()
+        #: What this thread has done, by queue: "done" and "failed" messages. Written by this thread alone.
+        self.counters: Counter[tuple[str, str]] = Counter()
+        #: The queue of the message that runs now, None between messages.
+        self.current_queue: str | None = None
+        self.gate: InterruptGate | None = None
+
+    def start(self) -> None:
+        self.running = True
+        super().start()
+
+    def run(self) -> None:
+        # A thread that inherited the context of its creator would print into that creator's cell.
+        contextvars.Context().run(self._run)
+
+    def _run(self) -> None:
+        self.gate = InterruptGate()
+        self.gate.register()
+        try:
+            self.broker.emit_after("worker_thread_boot", self)
+            while self.running:
+                item = self._take()
+                if item is not None:
+                    self.process_message(item.message)
+                    item = None
+            self.broker.emit_before("worker_thread_shutdown", self)
+        finally:
+            self.gate.unregister()
+
+    def _take(self) -> WorkQueueItem | None:
+        """Wait for the next message; None when the thread was stopped or resumed instead."""
+        queue = self.work_queue
+        with queue.not_empty:
+            while self.running and (self.paused or not queue.queue):
+                if self.paused:
+                    self.paused_event.set()
+                queue.not_empty.wait()
+            return heapq.heappop(queue.queue) if self.running else None
+
+    def process_message(self, message: MessageProxy) -> None:
+        """Run the hooks and the actor, then hand the message to its consumer to be settled."""
+        queue_name = message.queue_name
+        self.current_queue = queue_name
+        try:
+            self._process(message)
+            if message.failed:
+                self.counters[queue_name, "failed"] += 1
+        except BaseException as error:  # a hook's Interrupt or SystemExit must not end the thread
+            message.stuff_exception(error)
+            self.logger.critical("Unexpected failure around message %s.", message, exc_info=True)
+        finally:
+            self.current_queue = None
+            consumer = self.consumers.get(queue_name)
+            if consumer is not None:
+                consumer.post_process_message(message, self.work_queue.task_done)
+            else:
+                self.work_queue.task_done()
+
+    def _process(self, message: MessageProxy) -> None:
+        broker = self.broker
+        try:
+            broker.emit_before("process_message", message)
+            result = None
+            if not message.failed:
+                result = self._call_actor(message)
+            if not message.failed:
+                self.counters[message.queue_name, "done"] += 1
+            broker.emit_after("process_message", message, result=result)
+        except SkipMessage as error:
+            if message.failed:
+                message.stuff_exception(error)
+            self.logger.warning("Message %s was skipped.", message)
+            broker.emit_after("skip_message", message)
+        except BaseException as error:
+            if self.gate is not None:
+                self.gate.shut()  # an interrupt that came while the gate was being shut left it open
+            message.stuff_exception(error)
+            self._log_failure(message, error)
+            broker.emit_after("process_message", message, exception=error)
+
+    def _call_actor(self, message: MessageProxy) -> Any:
+        actor = self.broker.get_actor(message.actor_name)
+        token = running_message.set(message)
+        try:
+            if self.gate is None:
+                result = actor(*message.args, **message.kwargs)
+            else:
+                result = self.gate.call(actor, message.args, message.kwargs)
+        finally:
+            running_message.reset(token)
+        if result is not None and message.options.get("pipe_target") is None:
+            from . import has_results_middleware
+
+            if not has_results_middleware(self.broker):
+                self.logger.warning(
+                    "Actor %r returned a value that is not None, but nothing keeps it. "
+                    "Consider adding the Results middleware to your broker.",
+                    message.actor_name,
+                )
+        return result
+
+    def _log_failure(self, message: MessageProxy, error: BaseException) -> None:
+        throws = message_option(self.broker, message, "throws", truthy=True)
+        if isinstance(error, RateLimitExceeded):
+            self.logger.debug("Rate limit exceeded in message %s: %s.", message, error)
+        elif throws and isinstance(error, throws):
+            self.logger.info("Failed to process message %s with expected exception %s.", message, error)
+        elif not isinstance(error, Retry):
+            self.logger.error("Failed to process message %s with unhandled exception.", message, exc_info=True)
+
+    def _wake(self) -> None:
+        with self.work_queue.not_empty:
+            self.work_queue.not_empty.notify_all()
+
+    def pause(self) -> None:
+        """Take no more messages; `paused_event` is set once the present one is done."""
+        self.paused = True
+        self.paused_event.clear()
+        self._wake()
+
+    def resume(self) -> None:
+        """Take messages again."""
+        self.paused = False
+        self.paused_event.clear()
+        self._wake()
+
+    def stop(self) -> None:
+        """Finish the present message, take no more, end."""
+        self.running = False
+        self._wake()
