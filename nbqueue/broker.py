@@ -69,7 +69,9 @@ def from_url(url: str, *, profile: bool = False) -> Broker:
     """Return a broker for the URL: `stub://`. `profile` gives it the session profile (results and all)."""
     scheme = url.partition("://")[0]
     if scheme != "stub":
-        raise ValueError(f"There is no broker for {scheme + '://'!r} in this version of nbqueue. Use stub://.")
+        raise ValueError(
+            f"There is no broker for {scheme + '://'!r} in this version of nbqueue. Use stub://."
+        )
     from .brokers.stub import StubBroker
     from .embedded import session_middleware
 

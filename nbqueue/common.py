@@ -74,7 +74,9 @@ def join_queue(queue: Queue[Any], timeout: float | None = None) -> None:
     """Wait until every item of the queue was marked done; `timeout` in seconds, then QueueJoinTimeout."""
     with queue.all_tasks_done:
         if not queue.all_tasks_done.wait_for(lambda: not queue.unfinished_tasks, timeout):
-            raise QueueJoinTimeout(f"{queue.unfinished_tasks} messages were still unfinished after {timeout} s")
+            raise QueueJoinTimeout(
+                f"{queue.unfinished_tasks} messages were still unfinished after {timeout} s"
+            )
 
 
 def join_all(threads: Iterable[Thread], timeout: float) -> None:

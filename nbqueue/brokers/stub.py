@@ -111,9 +111,7 @@ class StubBroker(Broker):
         for dead_letters in list(self.dead_letters_by_queue.values()):
             dead_letters.clear()
 
-    def join(
-        self, queue_name: str, *, timeout: int | None = None, fail_fast: bool | None = None
-    ) -> None:
+    def join(self, queue_name: str, *, timeout: int | None = None, fail_fast: bool | None = None) -> None:
         """Wait until the queue and its delayed messages are done.
 
         Parameters:

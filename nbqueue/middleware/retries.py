@@ -103,9 +103,7 @@ class Retries(Middleware):
         self.logger.info("Retrying message %r in %d milliseconds.", message, delay)
         broker.enqueue(message, delay=delay)  # type: ignore[arg-type]  # a proxy stands for its message
 
-    def _give_up(
-        self, broker: Broker, message: MessageProxy, retries: int, max_retries: int | None
-    ) -> None:
+    def _give_up(self, broker: Broker, message: MessageProxy, retries: int, max_retries: int | None) -> None:
         self.logger.warning("Retries exceeded for message %r.", message)
         message.fail()
         callback = message_option(broker, message, "on_retry_exhausted", truthy=True)

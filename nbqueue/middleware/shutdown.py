@@ -45,8 +45,7 @@ class ShutdownNotifications(Middleware):
         self.manager = _ShutdownManager(self.logger)
         if current_platform not in supported_platforms:
             warnings.warn(
-                f"{type(self).__name__} cannot kill threads on your current platform "
-                f"({current_platform!r}).",
+                f"{type(self).__name__} cannot kill threads on your current platform ({current_platform!r}).",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -98,5 +97,3 @@ class _ShutdownManager:
                     "Worker shutdown notification. Raising exception in worker thread %r.", thread_id
                 )
                 raise_thread_exception(thread_id, Shutdown)
-
-

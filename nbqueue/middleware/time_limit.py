@@ -54,8 +54,7 @@ class TimeLimit(Middleware):
             self.manager.start()
         else:
             warnings.warn(
-                f"{type(self).__name__} cannot kill threads on your current platform "
-                f"({current_platform!r}).",
+                f"{type(self).__name__} cannot kill threads on your current platform ({current_platform!r}).",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -124,9 +123,7 @@ class _DeadlineManager:
             for thread_id, deadline in self.deadlines.items():
                 if deadline is None or now < deadline:
                     continue
-                self.logger.warning(
-                    "Time limit exceeded. Raising exception in worker thread %r.", thread_id
-                )
+                self.logger.warning("Time limit exceeded. Raising exception in worker thread %r.", thread_id)
                 self.deadlines[thread_id] = None
                 if raise_thread_exception(thread_id, TimeLimitExceeded) is False:
                     # Between two messages, or just interrupted for another reason: look again soon.

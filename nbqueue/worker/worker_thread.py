@@ -168,7 +168,9 @@ class WorkerThread(Thread):
         elif throws and isinstance(error, throws):
             self.logger.info("Failed to process message %s with expected exception %s.", message, error)
         elif not isinstance(error, Retry):
-            self.logger.error("Failed to process message %s with unhandled exception.", message, exc_info=True)
+            self.logger.error(
+                "Failed to process message %s with unhandled exception.", message, exc_info=True
+            )
 
     def _wake(self) -> None:
         with self.work_queue.not_empty:

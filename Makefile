@@ -1,0 +1,74 @@
+# Every target makes what it needs: a virtual environment in .venv, one stamp file per group of packages.
+# Uses uv when it is there, else venv and pip.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/stamps
+ARGS ?=
+
+# Jupyter started from here finds the kernel of this environment before any other.
+export JUPYTER_PLATFORM_DIRS := 1
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help
+help:  ## show this list
+	@echo "nbqueue: make TARGET"
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 12
+
+.PHONY: demo
+demo: $(STAMPS)/notebook  ## run the quickstart notebook here and show its results
+	@$(BIN)/python notebooks/run.py notebooks/01-quickstart.ipynb
+
+.PHONY: lab
+lab: $(STAMPS)/lab  ## open the quickstart notebook in JupyterLab
+	@$(BIN)/jupyter lab notebooks/01-quickstart.ipynb $(ARGS)
+
+.PHONY: test
+test: $(STAMPS)/test services  ## run every test in its short form (ARGS="-k name" for some)
+	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: soak
+soak: $(STAMPS)/test services  ## run the long tests: crashes, idling, memory
+	@$(BIN)/python -m pytest -m soak --timeout=3600 $(ARGS)
+
+.PHONY: bench
+bench: $(STAMPS)/notebook  ## measure nbqueue beside its peers
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: lint
+lint: $(STAMPS)/lint  ## check format, style and types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+.PHONY: format
+format: $(STAMPS)/lint  ## format the code and mend what can be mended
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+.PHONY: services
+services:  ## install the servers that the tests start, or say how
+	@tools/services
+
+.PHONY: clean
+clean:  ## remove the environment and the caches
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+
+# A stamp is fresh while pyproject.toml is older than it and the environment still runs from this folder.
+$(STAMPS)/%: pyproject.toml tools/environment $(STAMPS)/made
+	@tools/environment install $*
+	@touch $@
+
+# Checked at every call, so that a moved or half-made environment is made again.
+ifneq ($(shell tools/environment check 2>/dev/null),ok)
+.PHONY: $(STAMPS)/made
+endif
+$(STAMPS)/made:
+	@PYTHON="$(PYTHON)" tools/environment make
+	@touch $@
