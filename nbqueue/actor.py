@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import inspect
 import re
-import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from .broker import Broker, get_broker
 from .encoding_errors import explain_unencodable
@@ -20,22 +19,14 @@ from .logging import get_logger
 from .message import Message
 from .running import is_interactive
 
-if TYPE_CHECKING:
-    from typing_extensions import ParamSpec
-
-    P = ParamSpec("P")
-elif sys.version_info >= (3, 10):
-    from typing import ParamSpec
-
-    P = ParamSpec("P")
-
+P = ParamSpec("P")
 R = TypeVar("R")
 
 _QUEUE_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9._-]*")
 
 
 @overload
-def actor(fn: Callable[P, R], /, **kwargs: Any) -> Actor[P, R]: ...
+def actor(fn: Callable[P, R]) -> Actor[P, R]: ...
 
 
 @overload

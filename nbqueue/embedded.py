@@ -13,10 +13,10 @@ import sys
 import threading
 import time
 import weakref
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from .brokers.stub import StubBroker
-
 from .errors import BrokerError
 from .logging import get_logger
 from .middleware import CurrentMessage, Middleware, Retries, default_middleware
@@ -70,6 +70,8 @@ class EmbeddedBroker(StubBroker):
         self.worker: Worker | None = None
         self.threads = _threads_from_environment()
         self.exit_timeout: float | None = None
+        #: What the workers that were stopped had finished, by (queue, "done" or "failed").
+        self.finished: Counter[tuple[str, str]] = Counter()
         self.used = False
         self.stopped = False
         self._lock = threading.RLock()
@@ -101,6 +103,7 @@ class EmbeddedBroker(StubBroker):
             self.stopped = True
             if worker is not None:
                 worker.stop(timeout=timeout)
+                self.finished.update(worker.counters())
                 self.middleware[:] = [m for m in self.middleware if getattr(m, "worker", None) is not worker]
 
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
@@ -167,10 +170,13 @@ class EmbeddedBroker(StubBroker):
 
     def waiting(self) -> int:
         """Return how many messages are queued or running and due."""
-        return sum(q.unfinished_tasks for name, q in self.queues.items() if not name.endswith(".DQ"))
+        return sum(queue.unfinished_tasks for queue in self._due_queues())
+
+    def _due_queues(self) -> list[Any]:
+        return [queue for name, queue in list(self.queues.items()) if not name.endswith(".DQ")]
 
     def drain(self) -> None:
-        """Run what is queued and due, then stop. Ctrl-C and the exit timeout end that; says what is dropped."""
+        """Run what is queued and due, then stop. Ctrl-C and the exit timeout end that; tell what is dropped."""
         worker = self.worker
         if worker is None:
             return
@@ -179,13 +185,14 @@ class EmbeddedBroker(StubBroker):
             return
         deadline = None if self.exit_timeout is None else time.monotonic() + self.exit_timeout
         with contextlib.suppress(KeyboardInterrupt):
-            while self.waiting() and (deadline is None or time.monotonic() < deadline):
-                for queue in list(self.queues.values()):
-                    if queue in [q for n, q in self.queues.items() if n.endswith(".DQ")]:
-                        continue
+            while self.waiting():
+                for queue in self._due_queues():
                     with queue.all_tasks_done:
-                        if queue.unfinished_tasks:
-                            queue.all_tasks_done.wait(0.1 if deadline is not None else None)
+                        left = None if deadline is None else deadline - time.monotonic()
+                        if queue.unfinished_tasks and (left is None or left > 0):
+                            queue.all_tasks_done.wait(left)
+                if deadline is not None and time.monotonic() >= deadline:
+                    break
         waiting = self.waiting()
         delayed = sum(q.unfinished_tasks for name, q in self.queues.items() if name.endswith(".DQ"))
         self.stop(timeout=0 if waiting else 10_000)
@@ -265,7 +272,8 @@ def _session() -> EmbeddedBroker:
     broker = get_broker()
     if not isinstance(broker, EmbeddedBroker):
         raise BrokerError(
-            f"This program uses {type(broker).__name__}, not the embedded broker: start a Worker(broker) instead."
+            f"This program uses {type(broker).__name__}, not the embedded broker: "
+            "start a Worker(broker) instead."
         )
     return broker
 

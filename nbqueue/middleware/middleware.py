@@ -6,7 +6,7 @@ reverse order.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..worker import ConsumerThread, Worker, WorkerThread
 
     AnyActor = Actor[Any, Any]
-    AnyMessage = Message[Any] | MessageProxy
+    AnyMessage: TypeAlias = Message[Any] | MessageProxy
 
 
 class MiddlewareError(Exception):

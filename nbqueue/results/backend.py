@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import traceback
 from hashlib import md5
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ..common import compute_backoff, q_name
 from ..encoder import Encoder
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..broker import MessageProxy
     from ..message import Message
 
-    AnyMessage = Message[Any] | MessageProxy
+    AnyMessage: TypeAlias = Message[Any] | MessageProxy
 
 #: How long `get_result(block=True)` waits unless told otherwise, in milliseconds.
 DEFAULT_TIMEOUT = 10_000

@@ -176,7 +176,8 @@ class ConsumerThread(Thread):
             message.fail()
             message.stuff_exception(
                 ActorNotFound(
-                    f"No actor named {message.actor_name!r} is declared here. Import the module that defines it."
+                    f"No actor named {message.actor_name!r} is declared here. "
+                    "Import the module that defines it."
                 )
             )
             self.post_process_message(message)

@@ -114,7 +114,7 @@ class Worker:
 
     def pause(self) -> None:
         """Stop taking messages; returns once the running ones are done."""
-        threads = [*self.consumers.values(), *self.workers]
+        threads: list[ConsumerThread | WorkerThread] = [*self.consumers.values(), *self.workers]
         for thread in threads:
             thread.pause()
         for thread in threads:
@@ -122,7 +122,8 @@ class Worker:
 
     def resume(self) -> None:
         """Take messages again."""
-        for thread in [*self.consumers.values(), *self.workers]:
+        threads: list[ConsumerThread | WorkerThread] = [*self.consumers.values(), *self.workers]
+        for thread in threads:
             thread.resume()
 
     def stop(self, timeout: int = 600_000) -> None:
@@ -176,9 +177,9 @@ class Worker:
             total.update(dict(thread.counters))
         return total
 
-    def running_messages(self) -> Counter[str]:
-        """Return how many messages of each queue run now."""
-        return Counter(thread.current_queue for thread in self.workers if thread.current_queue)
+    def running_messages(self) -> list[MessageProxy]:
+        """Return the messages that run now."""
+        return [message for thread in self.workers if (message := thread.current) is not None]
 
 
 class _WorkerMiddleware(Middleware):

@@ -63,8 +63,8 @@ class WorkerThread(Thread):
         self.paused_event = Event()
         #: What this thread has done, by queue: "done" and "failed" messages. Written by this thread alone.
         self.counters: Counter[tuple[str, str]] = Counter()
-        #: The queue of the message that runs now, None between messages.
-        self.current_queue: str | None = None
+        #: The message that runs now, None between messages.
+        self.current: MessageProxy | None = None
         self.gate: InterruptGate | None = None
 
     def start(self) -> None:
@@ -102,7 +102,7 @@ class WorkerThread(Thread):
     def process_message(self, message: MessageProxy) -> None:
         """Run the hooks and the actor, then hand the message to its consumer to be settled."""
         queue_name = message.queue_name
-        self.current_queue = queue_name
+        self.current = message
         try:
             self._process(message)
             if message.failed:
@@ -111,7 +111,7 @@ class WorkerThread(Thread):
             message.stuff_exception(error)
             self.logger.critical("Unexpected failure around message %s.", message, exc_info=True)
         finally:
-            self.current_queue = None
+            self.current = None
             consumer = self.consumers.get(queue_name)
             if consumer is not None:
                 consumer.post_process_message(message, self.work_queue.task_done)

@@ -10,7 +10,7 @@ import threading
 import time
 import weakref
 from collections import OrderedDict, deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ...errors import ResultTimeout
 from ..backend import Missing, ResultBackend
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ...broker import MessageProxy
     from ...message import Message
 
-    AnyMessage = Message[Any] | MessageProxy
+    AnyMessage: TypeAlias = Message[Any] | MessageProxy
 
 
 class ResultStore:

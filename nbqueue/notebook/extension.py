@@ -1,0 +1,65 @@
+"""`%load_ext nbqueue` and `%unload_ext nbqueue`: puts the pieces of the notebook experience in and out.
+
+One `Session` a shell. Loading starts (or reuses) the embedded worker; everything else here is undone by
+unloading, in reverse order.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..broker import get_broker
+from ..embedded import EmbeddedBroker
+from . import magics, reprs
+from .output import OutputRouter
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+
+class Session:
+    """What loading put into a shell."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        self.shell = shell
+        self.router = OutputRouter(shell)
+
+    def open(self) -> None:
+        broker = get_broker()
+        self.router.install()
+        reprs.install(self.shell)
+        magics.install(self.shell)
+        if isinstance(broker, EmbeddedBroker):
+            worker = broker.start()
+            what = f"stub broker in this kernel, {len(worker.workers)} threads"
+        else:
+            what = f"{type(broker).__name__}, no worker in this kernel"
+        print(f"nbqueue is ready: {what}. %nbqueue? lists the commands.")
+
+    def close(self) -> None:
+        broker = get_broker()
+        if isinstance(broker, EmbeddedBroker):
+            broker.stop()
+        magics.uninstall(self.shell)
+        reprs.uninstall(self.shell)
+        self.router.uninstall()
+
+
+_session: Session | None = None
+
+
+def load(shell: InteractiveShell) -> None:
+    """Start the session in this shell, unless it is there."""
+    global _session
+    if _session is None:
+        session = Session(shell)
+        session.open()
+        _session = session
+
+
+def unload(shell: InteractiveShell) -> None:
+    """Stop the session and put everything back."""
+    global _session
+    session, _session = _session, None
+    if session is not None:
+        session.close()
