@@ -176,7 +176,7 @@ class EmbeddedBroker(StubBroker):
         return [queue for name, queue in list(self.queues.items()) if not name.endswith(".DQ")]
 
     def drain(self) -> None:
-        """Run what is queued and due, then stop. Ctrl-C and the exit timeout end that; tell what is dropped."""
+        """Run what is queued and due, then stop. Ctrl-C and the exit timeout end that; tell what drops."""
         worker = self.worker
         if worker is None:
             return

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .common import dq_name, q_name
 from .embedded import EmbeddedBroker
-from .results.errors import ResultFailure, ResultMissing
+from .errors import ResultFailure, ResultMissing
 
 if TYPE_CHECKING:
     from .broker import Broker

@@ -162,7 +162,7 @@ class OutputRouter:
         self._undo.callback(vars(publisher).pop, "publish", None)
 
     def _route_logging(self) -> None:
-        """Name level and logger where no logging is configured; keep the worker's own records out of cells."""
+        """Name level and logger where no logging is configured; keep the worker's records out of cells."""
         quiet = logging.NullHandler()
         logger = logging.getLogger("nbqueue")
         logger.addHandler(quiet)

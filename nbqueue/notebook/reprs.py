@@ -14,7 +14,7 @@ from ..broker import Broker
 from ..embedded import EmbeddedBroker
 from ..inspection import MessageStatus
 from ..message import Message
-from ..results.errors import ResultTimeout
+from ..errors import ResultTimeout
 from .markup import Markup, element
 
 if TYPE_CHECKING:
