@@ -12,8 +12,6 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 ARGS ?=
 
-# Jupyter started from here finds the kernel of this environment before any other.
-export JUPYTER_PLATFORM_DIRS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help

@@ -168,6 +168,7 @@ class Actor(Generic[P, R]):
         Raises:
           TypeError: an argument can't be encoded; nothing was enqueued.
         """
+        __tracebackhide__ = True
         return self.send_with_options(args=args, kwargs=kwargs)
 
     def send_with_options(
@@ -181,12 +182,13 @@ class Actor(Generic[P, R]):
         """Send with options; `delay` is in milliseconds or a timedelta."""
         if isinstance(delay, timedelta):
             delay = int(delay.total_seconds() * 1000)
+        __tracebackhide__ = True  # IPython shows the caller's line instead
         message = self.message_with_options(args=args, kwargs=kwargs, **options)
         try:
             sent: Message[R] = self.broker.enqueue(message, delay=delay)
-        except (TypeError, ValueError, RecursionError) as error:
+        except (TypeError, ValueError, RecursionError):
             if explanation := explain_unencodable(self.actor_name, self.fn, message):
-                raise TypeError(explanation) from error
+                raise TypeError(explanation) from None
             raise
         return sent.sent_by(self.broker) if isinstance(sent, Message) else sent
 

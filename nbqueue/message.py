@@ -190,6 +190,7 @@ class Message(Generic[R]):
           ResultTimeout: there was none within the timeout.
           RuntimeError: the broker has no result backend.
         """
+        __tracebackhide__ = True  # IPython shows the caller's line instead
         broker: Broker | None = None
         if backend is None:
             broker = self.broker

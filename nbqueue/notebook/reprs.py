@@ -12,9 +12,9 @@ from .. import inspection
 from ..actor import Actor
 from ..broker import Broker
 from ..embedded import EmbeddedBroker
+from ..errors import ResultTimeout
 from ..inspection import MessageStatus
 from ..message import Message
-from ..errors import ResultTimeout
 from .markup import Markup, element
 
 if TYPE_CHECKING:

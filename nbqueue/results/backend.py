@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 import traceback
 from hashlib import md5
+from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ..common import compute_backoff, q_name
@@ -27,6 +29,7 @@ DEFAULT_TIMEOUT = 10_000
 #: The first pause of a polling wait, in milliseconds.
 BACKOFF_FACTOR = 100
 
+_PACKAGE = str(Path(__file__).resolve().parent.parent)
 FAILURE_MARKER: Final = "dramatiq.results.Result"
 _TRACEBACK_FRAMES = 30
 
@@ -73,6 +76,7 @@ class ResultBackend:
           ResultMissing: no result, and `block` is false.
           ResultTimeout: no result within the timeout.
         """
+        __tracebackhide__ = True
         if not block:
             value = self._get(self.build_message_key(message))
             if value is Missing:
@@ -105,13 +109,14 @@ class ResultBackend:
         if exception.__traceback__ is not None:
             wrapped["traceback"] = "".join(
                 traceback.format_exception(
-                    type(exception), exception, exception.__traceback__, limit=-_TRACEBACK_FRAMES
+                    type(exception), exception, _users_part(exception), limit=-_TRACEBACK_FRAMES
                 )
             )
         self._store(self.build_message_key(message), wrapped, ttl)
 
     def unwrap_result(self, res: Any) -> Any:
         """Return the value, or raise the ResultFailure that it stands for."""
+        __tracebackhide__ = True
         if isinstance(res, dict) and res.get("__t") == FAILURE_MARKER:
             kind, text = res["exn"]["type"], res["exn"]["msg"]
             raise ResultFailure(f"actor raised {kind}: {text}", kind, text, res.get("traceback"))
@@ -131,3 +136,11 @@ class ResultBackend:
     def _store(self, key: str, value: Any, ttl: int) -> None:
         """Encode and keep the value for `ttl` milliseconds."""
         raise NotImplementedError(f"{type(self).__name__} does not implement _store()")
+
+
+def _users_part(exception: BaseException) -> TracebackType | None:
+    """Return the traceback from the actor's own frame on; all of it when the failure is in nbqueue itself."""
+    trace = exception.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+        trace = trace.tb_next
+    return trace or exception.__traceback__

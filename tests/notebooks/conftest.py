@@ -1,0 +1,158 @@
+"""Real kernels for the tests of the notebook experience."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import KernelManager
+
+
+class Notebook:
+    """A kernel, and the outputs of the cells that ran in it, by cell as a front end would show them."""
+
+    def __init__(self) -> None:
+        self.manager = KernelManager()
+        self.manager._kernel_spec = KernelSpec(
+            argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+            display_name="test",
+            language="python",
+        )
+        self.manager.start_kernel()
+        self.client = self.manager.blocking_client()
+        self.client.start_channels()
+        self.client.wait_for_ready(timeout=60)
+        self.messages: list[dict[str, Any]] = []
+
+    def start(self, source: str) -> str:
+        """Start a cell; return its id."""
+        return self.client.execute(source)
+
+    def finish(self, cell: str, timeout: float = 30) -> Outputs:
+        """Wait until the cell has ended; return what it shows."""
+        self.wait_for(
+            lambda: any(
+                m["msg_type"] == "status" and m["content"]["execution_state"] == "idle"
+                for m in self._of(cell)
+            ),
+            timeout,
+        )
+        return self.outputs(cell)
+
+    def run(self, source: str, timeout: float = 30) -> Outputs:
+        """Run a cell; return what it shows."""
+        return self.finish(self.start(source), timeout)
+
+    def wait_for(self, condition: Callable[[], bool], timeout: float = 20) -> None:
+        """Collect messages until the condition holds."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            assert time.monotonic() < deadline, f"timed out; seen: {[m['content'] for m in self.messages]}"
+            self.collect(0.05)
+
+    def collect(self, seconds: float) -> None:
+        """Take in what the kernel publishes within some seconds."""
+        import queue
+
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                self.messages.append(self.client.get_iopub_msg(timeout=left))
+            except queue.Empty:
+                return
+
+    def _of(self, cell: str) -> list[dict[str, Any]]:
+        return [m for m in self.messages if m["parent_header"].get("msg_id") == cell]
+
+    def outputs(self, cell: str) -> Outputs:
+        return Outputs(self._of(cell))
+
+    def interrupt(self) -> None:
+        self.manager.interrupt_kernel()
+
+    def restart(self) -> None:
+        self.manager.restart_kernel(now=False)
+        self.client.wait_for_ready(timeout=60)
+        self.messages.clear()
+
+    def close(self) -> None:
+        self.client.stop_channels()
+        self.manager.shutdown_kernel(now=True)
+
+
+class Outputs:
+    """What one cell shows."""
+
+    def __init__(self, messages: list[dict[str, Any]]) -> None:
+        self.messages = messages
+
+    def _text(self, stream: str) -> str:
+        return "".join(
+            m["content"]["text"]
+            for m in self.messages
+            if m["msg_type"] == "stream" and m["content"]["name"] == stream
+        )
+
+    @property
+    def stdout(self) -> str:
+        return self._text("stdout")
+
+    @property
+    def stderr(self) -> str:
+        return self._text("stderr")
+
+    @property
+    def data(self) -> dict[str, str]:
+        """The forms of the cell's last expression."""
+        for message in self.messages:
+            if message["msg_type"] == "execute_result":
+                return message["content"]["data"]
+        return {}
+
+    @property
+    def result(self) -> str:
+        return self.data.get("text/plain", "")
+
+    @property
+    def error(self) -> str:
+        """`Type: text` of the error that ended the cell, or nothing."""
+        for message in self.messages:
+            if message["msg_type"] == "error":
+                return f"{message['content']['ename']}: {message['content']['evalue']}"
+        return ""
+
+    @property
+    def traceback(self) -> str:
+        for message in self.messages:
+            if message["msg_type"] == "error":
+                return "\n".join(message["content"]["traceback"])
+        return ""
+
+
+@pytest.fixture
+def notebook() -> Iterator[Notebook]:
+    notebook = Notebook()
+    yield notebook
+    notebook.close()
+
+
+@pytest.fixture
+def loaded(notebook: Notebook) -> Notebook:
+    """A notebook with the extension loaded and an actor defined."""
+    assert notebook.run("%load_ext nbqueue").error == ""
+    assert notebook.run(ADD).error == ""
+    return notebook
+
+
+ADD = """
+import nbqueue
+
+@nbqueue.actor
+def add(a: int, b: int) -> int:
+    "Add two numbers."
+    return a + b
+"""
