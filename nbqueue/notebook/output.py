@@ -1,6 +1,6 @@
 """Where the output of actors goes: to their message, and from there to the cell that waits for it.
 
-`OutputRouter` overrides `write` on the kernel's own stdout and stderr, so that `%%capture`, `flush` and
+`OutputRouter` gives the kernel's own stdout and stderr another `write`, so that `%%capture`, `flush` and
 everything else go on working. A write inside a running message (a context variable says which) is kept
 with the message, bounded, and passed on to the cells that wait for it; a kernel writes into the cell whose
 header stands in the context, so that each waiting cell's context is kept and the stream is written in it.
@@ -18,7 +18,7 @@ import os
 import sys
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from .. import running
@@ -93,10 +93,12 @@ class OutputRouter:
         self.shell = shell
         self._lock = threading.Lock()
         self._outputs: OrderedDict[str, MessageOutput] = OrderedDict()
-        self._originals: dict[str, tuple[Any, Write]] = {}
+        self._originals: dict[str, Write] = {}
+        self._installed = False
         self._undo = contextlib.ExitStack()
 
     def install(self) -> None:
+        self._installed = True
         for name in ("stdout", "stderr"):
             self._route_stream(name, getattr(sys, name))
         self._route_display()
@@ -105,8 +107,8 @@ class OutputRouter:
         self._undo.callback(running.watchers.remove, self.echo)
 
     def uninstall(self) -> None:
+        self._installed = False
         self._undo.close()
-        self._originals.clear()
 
     def output_of(self, message_id: str) -> MessageOutput:
         """Return the output of a message, which may be empty."""
@@ -127,23 +129,40 @@ class OutputRouter:
     # -- writing -----------------------------------------------------------------------------------------
 
     def _route_stream(self, name: str, stream: Any) -> None:
-        original: Write = stream.write
-        self._originals[name] = (stream, original)
+        """Give the kernel's stream a class of its own, or put a proxy in its place where that can't be.
 
-        def write(text: str) -> Any:
-            message = running_message.get()
-            if message is not None and isinstance(text, str):
-                self.output_of(message.message_id).append(name, text)
-                return len(text)
-            if message is None and threading.current_thread().name.startswith("nbqueue-"):
-                return _write_to_terminal(stream, text)
-            return original(text)
+        The class has `write` as a property: IPython sets and resets that attribute around every cell.
+        """
+        kind = type(stream)
+        self._originals[name] = kind.write.__get__(stream)
+        current: Write = stream.write
 
+        def get(_: Any) -> _RoutedWrite:
+            return _RoutedWrite(self, name, current)
+
+        def put(_: Any, value: Write) -> None:
+            nonlocal current
+            current = value.current if isinstance(value, _RoutedWrite) else value
+
+        body = {"write": property(get, put), "__module__": kind.__module__}
         try:
-            stream.write = write
-        except AttributeError:  # a stream that allows no attributes: left as it is
-            return
-        self._undo.callback(vars(stream).pop, "write", None)
+            stream.__class__ = type(kind.__name__, (kind,), body)
+        except TypeError:  # a class written in C: the stream of a terminal
+            setattr(sys, name, type("Stream", (_Proxy,), body)(stream))
+            self._undo.callback(setattr, sys, name, stream)
+        else:
+            self._undo.callback(vars(stream).pop, "write", None)
+            self._undo.callback(setattr, stream, "__class__", kind)
+
+    def write(self, name: str, text: str, current: Write) -> Any:
+        """Write where the text belongs: to the running message, to the terminal, or as always."""
+        message = running_message.get() if self._installed else None
+        if message is not None and isinstance(text, str):
+            self.output_of(message.message_id).append(name, text)
+            return len(text)
+        if self._installed and threading.current_thread().name.startswith("nbqueue-"):
+            return _write_to_terminal(self._originals[name].__self__, text)  # type: ignore[attr-defined]
+        return current(text)
 
     def _route_display(self) -> None:
         publisher = self.shell.display_pub
@@ -182,11 +201,10 @@ class OutputRouter:
             return
         output = self.output_of(message.message_id)
         here = contextvars.copy_context()
-        streams = {name: original for name, (_, original) in self._originals.items()}
 
         def show(stream: str, text: str) -> None:
             output.shown = output.total
-            here.run(streams[stream], text)
+            here.run(self._originals[stream], text)
 
         with output.lock:
             cell = getattr(self.shell, "execution_count", None)
@@ -216,6 +234,34 @@ class OutputRouter:
             print(line, file=sys.stderr)
 
         self.shell.events.register("post_run_cell", say)
+
+
+class _RoutedWrite:
+    """The `write` of a routed stream, around the one that was there when it was looked up."""
+
+    def __init__(self, router: OutputRouter, name: str, current: Write) -> None:
+        self.router = router
+        self.name = name
+        self.current = current
+
+    def __call__(self, text: str) -> Any:
+        return self.router.write(self.name, text, self.current)
+
+
+class _Proxy:
+    """Stands in for a stream: everything but `write` is the stream's own."""
+
+    write: Write
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 class _LastResort(logging.Handler):

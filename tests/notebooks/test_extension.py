@@ -29,13 +29,13 @@ def test_loading_twice_and_reloading_are_harmless(loaded: Notebook) -> None:
 
 
 def test_unloading_stops_the_threads_and_puts_everything_back(notebook: Notebook) -> None:
-    notebook.run("import sys; before = sys.stdout.write.__func__, sys.stdout, sys.displayhook")
+    notebook.run("import sys; before = type(sys.stdout), sys.stdout, sys.displayhook")
     notebook.run("%load_ext nbqueue")
     notebook.run(ADD)
     notebook.run("add.send(1, 2).get_result()")
     assert notebook.run("%unload_ext nbqueue").error == ""
     assert notebook.run(THREADS).result == "[]"
-    check = "(sys.stdout.write.__func__, sys.stdout, sys.displayhook) == before"
+    check = "(type(sys.stdout), sys.stdout, sys.displayhook) == before"
     assert notebook.run(check).result == "True"
     assert "nbqueue" in notebook.run("%nbqueue").stderr + notebook.run("%nbqueue").error
     assert notebook.run("%load_ext nbqueue").error == ""
