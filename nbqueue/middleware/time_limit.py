@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from logging import Logger
 
     from ..broker import Broker, MessageProxy
+    from ..worker import Worker
 
 
 class TimeLimitExceeded(Interrupt):
@@ -50,14 +51,15 @@ class TimeLimit(Middleware):
     def after_process_boot(self, broker: Broker) -> None:
         self.manager.stop()
         self.manager = _DeadlineManager(self.interval / 1000, self.logger)
-        if current_platform in supported_platforms:
-            self.manager.start()
-        else:
+        if current_platform not in supported_platforms:
             warnings.warn(
                 f"{type(self).__name__} cannot kill threads on your current platform ({current_platform!r}).",
                 RuntimeWarning,
                 stacklevel=2,
             )
+
+    def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        self.manager.stop_when_idle()
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
         limit = message_option(broker, message, "time_limit", self.time_limit, truthy=True)
@@ -79,6 +81,12 @@ class TimeLimit(Middleware):
 
 
 class _DeadlineManager:
+    """The deadlines of the threads that run an actor, and the thread that waits for the nearest.
+
+    The thread starts with the first deadline. `lock` guards `deadlines`, `running` and `next_check`; it is
+    held while an exception is raised, so that the message it is for is still the one that runs.
+    """
+
     def __init__(self, interval: float, logger: Logger) -> None:
         self.interval = interval
         self.logger = logger
@@ -88,33 +96,43 @@ class _DeadlineManager:
         self.next_check = float("inf")
         self.running = False
 
-    def start(self) -> None:
-        self.running = True
-        threading.Thread(target=self._run, name="nbqueue-time-limit", daemon=True).start()
-
     def stop(self) -> None:
         self.running = False
         self.wakeup.set()
 
+    def stop_when_idle(self) -> None:
+        """End the thread unless an actor runs; the next deadline starts another."""
+        with self.lock:
+            if not self.deadlines:
+                self.stop()
+
     def add(self, thread_id: int, deadline: float) -> None:
         with self.lock:
             self.deadlines[thread_id] = deadline
-        if deadline < self.next_check:
+            start = not self.running and current_platform in supported_platforms
+            if start:
+                self.running = True
+                self.wakeup = threading.Event()
+        if start:
+            thread = threading.Thread(target=self._run, args=(self.wakeup,), daemon=True)
+            thread.name = "nbqueue-time-limit"
+            thread.start()
+        elif deadline < self.next_check:
             self.wakeup.set()
 
     def remove(self, thread_id: int) -> None:
         with self.lock:
             self.deadlines.pop(thread_id, None)
 
-    def _run(self) -> None:
-        while self.running:
-            self.wakeup.clear()
+    def _run(self, wakeup: threading.Event) -> None:
+        while self.running and wakeup is self.wakeup:
+            wakeup.clear()
             with self.lock:
                 nearest = min((d for d in self.deadlines.values() if d is not None), default=float("inf"))
                 self.next_check = nearest
             pause = nearest - time.monotonic()
             # A deadline that is refused (its actor has not begun yet) is asked for again soon.
-            self.wakeup.wait(None if pause == float("inf") else min(max(pause, 0.001), 86_400))
+            wakeup.wait(None if pause == float("inf") else min(max(pause, 0.001), 86_400))
             self._handle_deadlines()
 
     def _handle_deadlines(self) -> None:
