@@ -6,10 +6,10 @@ compatible marker; the actor's traceback travels beside it under a key of our ow
 
 from __future__ import annotations
 
+import os
 import time
 import traceback
 from hashlib import md5
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -29,7 +29,7 @@ DEFAULT_TIMEOUT = 10_000
 #: The first pause of a polling wait, in milliseconds.
 BACKOFF_FACTOR = 100
 
-_PACKAGE = str(Path(__file__).resolve().parent.parent)
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FAILURE_MARKER: Final = "dramatiq.results.Result"
 _TRACEBACK_FRAMES = 30
 

@@ -1,0 +1,1 @@
+"""Unit tests: they need no server and no network."""
