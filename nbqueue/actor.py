@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from logging import DEBUG
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from .broker import Broker, get_broker
@@ -133,6 +134,8 @@ class Actor(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function here and now, in this thread."""
+        if not self.logger.isEnabledFor(DEBUG):
+            return self.fn(*args, **kwargs)
         self.logger.debug("Received args=%r kwargs=%r.", args, kwargs)
         start = time.perf_counter()
         try:
@@ -148,7 +151,7 @@ class Actor(Generic[P, R]):
         self, *, args: Any = (), kwargs: dict[str, Any] | None = None, **options: Any
     ) -> Message[R]:
         """Build a message with options. `on_success` and `on_failure` take an actor or an actor's name."""
-        for name in ("on_failure", "on_success"):
+        for name in ("on_failure", "on_success") if options else ():
             callback = options.get(name)
             if isinstance(callback, Actor):
                 options[name] = callback.actor_name

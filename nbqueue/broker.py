@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from .actor import Actor
     from .results.backend import ResultBackend
+    from .results.middleware import Results as ResultsMiddleware
 
 #: The broker of this process, None until one is set or needed.
 global_broker: Broker | None = None
@@ -75,7 +76,9 @@ def from_url(url: str, *, profile: bool = False) -> Broker:
     from .brokers.stub import StubBroker
     from .embedded import session_middleware
 
-    return StubBroker(middleware=session_middleware() if profile else None)
+    broker = StubBroker(middleware=session_middleware() if profile else None)
+    broker.session_profile = profile
+    return broker
 
 
 class Broker:
@@ -97,6 +100,7 @@ class Broker:
         self.middleware: list[Middleware] = []
         self._hooks: dict[str, list[Middleware]] = {}
         self._hooked: list[Middleware] = []
+        self._results: ResultsMiddleware | None = None
         if middleware is None:
             middleware = [kind() for kind in default_middleware]
         for item in middleware:
@@ -107,7 +111,7 @@ class Broker:
     def _listeners(self, hook: str) -> list[Middleware]:
         """The middleware that does something in this hook, in list order. Computed once per list."""
         if self._hooked != self.middleware:
-            self._hooks, self._hooked = {}, list(self.middleware)
+            self._hooks, self._hooked, self._results = {}, list(self.middleware), None
         listeners = self._hooks.get(hook)
         if listeners is None:
             base = getattr(Middleware, hook, None)
@@ -211,10 +215,14 @@ class Broker:
 
     def get_results_backend(self) -> ResultBackend:
         """Return the backend of the first Results middleware; RuntimeError when there is none."""
+        if self._results is not None and self._hooked == self.middleware:
+            return self._results.backend
         from .results.middleware import Results
 
         for middleware in self.middleware:
             if isinstance(middleware, Results):
+                if self._hooked == self.middleware:
+                    self._results = middleware
                 return middleware.backend
         raise RuntimeError(
             "This broker keeps no results. Add the middleware: "
@@ -309,6 +317,8 @@ class MessageProxy:
         self.failed = False
         self._message = message
         self._exception: BaseException | None = None
+        # Its fields are read many times and never replaced: faster here than through __getattr__.
+        self.__dict__.update(message.__dict__)
 
     def fail(self) -> None:
         """Mark the message as failed for good: it will be rejected, not acknowledged."""
@@ -372,18 +382,21 @@ class Consumer:
 class BatchConsumer(Consumer):
     """A consumer that fetches and settles many messages in one exchange, and can be woken.
 
-    `fetch` is called by one thread at a time; `settle` and `wake` by any. The caller asks for no more
-    messages than it has room for; `prefetch` bounds the compatible iteration only.
+    `fetch` with `n` > 0 is called by one thread at a time; `settle` and `wake` by any. The caller asks for no
+    more messages than it has room for; `prefetch` bounds the compatible iteration only.
     """
 
     def __init__(self, prefetch: int = 1, timeout: float | None = 100) -> None:
         self.prefetch = prefetch
         self.timeout = timeout
+        #: Called, by any thread, after messages arrived; set by the worker that fetches without waiting.
+        self.on_arrival: Callable[[], None] | None = None
 
     def fetch(self, n: int, timeout: float | None) -> list[MessageProxy]:
         """Return up to `n` messages, waiting up to `timeout` ms (None: no limit) for the first.
 
-        Returns early, perhaps with nothing, when `wake` is called. With `n` = 0 it only waits.
+        Returns early, perhaps with nothing, when `wake` is called. With `n` = 0 it only waits for that:
+        arrivals don't end it, they are told through `on_arrival`.
         """
         raise NotImplementedError
 

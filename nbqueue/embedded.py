@@ -144,7 +144,7 @@ class EmbeddedBroker(StubBroker):
             raise BrokerError(
                 f"{message} would wait for ever: the embedded worker is stopped. Run nbqueue.start()."
             )
-        if worker is not None and any(thread.paused for thread in worker.workers):
+        if worker is not None and worker.paused:
             raise BrokerError(
                 f"{message} would wait for ever: the embedded worker is paused. Run its resume()."
             )
@@ -212,6 +212,9 @@ class EmbeddedBroker(StubBroker):
         for name in self.queues:
             self.queues[name] = type(self.queues[name])()
         self.dead_letters_by_queue.clear()
+        self._consumers = {}
+        self._consumers_lock = threading.Lock()
+        self.finished.clear()
         self.results.reset()
 
 

@@ -6,6 +6,7 @@ are the wire format. The broker that sent it is remembered beside them and never
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from dataclasses import dataclass, fields
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from .common import current_millis
 from .encoder import Encoder, JSONEncoder
 from .errors import DecodeError
-from .running import inside_actor, waiting_for
+from .running import inside_actor, waiting_for, watchers
 
 if TYPE_CHECKING:
     from .broker import Broker
@@ -26,6 +27,7 @@ R = TypeVar("R")
 
 global_encoder: Encoder = JSONEncoder()
 
+_NOBODY: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -140,8 +142,15 @@ class Message(Generic[R]):
 
     def asdict(self) -> dict[str, Any]:
         """Return the seven fields; options and kwargs are the message's own objects, not copies."""
-        own = self.__dict__
-        return {name: own[name] for name in self._fields}
+        return {
+            "queue_name": self.queue_name,
+            "actor_name": self.actor_name,
+            "args": self.args,
+            "kwargs": self.kwargs,
+            "options": self.options,
+            "message_id": self.message_id,
+            "message_timestamp": self.message_timestamp,
+        }
 
     _asdict = asdict
 
@@ -207,7 +216,7 @@ class Message(Generic[R]):
             return backend.get_result(self, block=False)  # type: ignore[no-any-return]
         if broker is not None:
             broker.before_wait(self)
-        with waiting_for(self):
+        with waiting_for(self) if watchers else _NOBODY:
             return backend.get_result(self, block=True, timeout=timeout)  # type: ignore[no-any-return]
 
     def __str__(self) -> str:

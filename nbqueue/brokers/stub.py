@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable
 from queue import Queue
-from threading import Lock
+from threading import Condition, Lock
 from typing import Any
 
 from ..broker import BatchConsumer, Broker, MessageProxy, delayed_copy
@@ -39,6 +39,9 @@ class StubBroker(Broker):
         self.queues: dict[str, Queue[bytes]] = {}
         self.dead_letters_by_queue: defaultdict[str, list[MessageProxy]] = defaultdict(list)
         self.fail_fast_default = fail_fast_default
+        # Who is told of arrivals, by queue: tuples, replaced under the lock, so that readers need none.
+        self._consumers: dict[str, tuple[_StubConsumer, ...]] = {}
+        self._consumers_lock = Lock()
 
     @property
     def dead_letters(self) -> list[MessageProxy]:
@@ -58,22 +61,44 @@ class StubBroker(Broker):
         self.emit_after("declare_delay_queue", delay_queue)
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 100) -> _StubConsumer:
-        return _StubConsumer(
+        consumer = _StubConsumer(
+            self,
             queue_name,
             self._queue(queue_name),
             self.dead_letters_by_queue[q_name(queue_name)],
             prefetch,
             timeout,
         )
+        with self._consumers_lock:
+            self._consumers[queue_name] = (*self._consumers.get(queue_name, ()), consumer)
+        return consumer
+
+    def _forget(self, consumer: _StubConsumer) -> None:
+        name = consumer.queue_name
+        with self._consumers_lock:
+            self._consumers[name] = tuple(c for c in self._consumers.get(name, ()) if c is not consumer)
 
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
         if delay is not None:
             message = delayed_copy(message, delay)
-        queue = self._queue(message.queue_name)
+        self._queue(message.queue_name)
         self.emit_before("enqueue", message, delay)
-        queue.put(message.encode())
+        self._publish(message.queue_name, [message.encode()])
         self.emit_after("enqueue", message, delay)
         return message
+
+    def _publish(self, queue_name: str, bodies: list[bytes]) -> None:
+        queue = self.queues[queue_name]
+        with queue.mutex:
+            queue.queue.extend(bodies)
+            queue.unfinished_tasks += len(bodies)
+            queue.not_empty.notify(len(bodies))
+        self._announce(queue_name)
+
+    def _announce(self, queue_name: str) -> None:
+        for consumer in self._consumers.get(queue_name, ()):
+            if consumer.on_arrival is not None:
+                consumer.on_arrival()
 
     def _enqueue_chunk(
         self, chunk: list[Message[Any]], delay: int | None, published: list[Message[Any]]
@@ -90,11 +115,7 @@ class StubBroker(Broker):
                 ready.append(message)
         finally:
             for queue_name, bodies in encoded.items():
-                queue = self.queues[queue_name]
-                with queue.mutex:
-                    queue.queue.extend(bodies)
-                    queue.unfinished_tasks += len(bodies)
-                    queue.not_empty.notify_all()
+                self._publish(queue_name, bodies)
             published += ready
             for message in ready:
                 self.emit_after("enqueue", message, delay)
@@ -159,6 +180,7 @@ class _StubMessageProxy(MessageProxy):
 class _StubConsumer(BatchConsumer):
     def __init__(
         self,
+        broker: StubBroker,
         queue_name: str,
         queue: Queue[bytes],
         dead_letters: list[MessageProxy],
@@ -166,23 +188,27 @@ class _StubConsumer(BatchConsumer):
         timeout: float | None,
     ) -> None:
         super().__init__(prefetch, timeout)
+        self.broker = broker
         self.queue_name = queue_name
         self.queue = queue
         self.dead_letters = dead_letters
         self._held: dict[int, _StubMessageProxy] = {}
         self._mutex = Lock()
         self._woken = False
+        self._bell = Condition(queue.mutex)
 
     def fetch(self, n: int, timeout: float | None) -> list[MessageProxy]:
         deadline = None if timeout is None else time.monotonic() + timeout / 1000
         queue = self.queue
-        with queue.not_empty:
-            while not self._woken and not (n > 0 and queue.queue):
+        waiting = queue.not_empty if n > 0 else self._bell
+        with waiting:
+            while timeout != 0 and not self._woken and not (n > 0 and queue.queue):
                 remaining = None if deadline is None else deadline - time.monotonic()
                 if remaining is not None and remaining <= 0:
                     break
-                queue.not_empty.wait(remaining)
-            self._woken = False
+                waiting.wait(remaining)
+            if timeout != 0:
+                self._woken = False
             bodies = [queue.queue.popleft() for _ in range(min(n, len(queue.queue)))]
         messages: list[MessageProxy] = []
         for body in bodies:
@@ -216,13 +242,16 @@ class _StubConsumer(BatchConsumer):
         with self.queue.mutex:
             self.queue.queue.extendleft(message._body for message in reversed(given_back))
             self.queue.not_empty.notify(len(given_back))
+        self.broker._announce(self.queue_name)
 
     def close(self) -> None:
+        self.broker._forget(self)
         self.requeue(list(self._held.values()))
 
     def wake(self) -> None:
         with self.queue.mutex:
             self._woken = True
+            self._bell.notify_all()
             self.queue.not_empty.notify_all()
 
     def outstanding(self) -> int:

@@ -1,9 +1,12 @@
 """Talks to the broker for one queue: fetches what there is demand for, keeps what is delayed, settles.
 
-The thread waits in one place, the consumer's `fetch`, until a message, a due delayed message, something
-to settle, `stop`, `pause` or `resume` wakes it. Finished messages are settled by the worker thread that
-runs dry, and by this thread at the latest `SETTLE_LAG` after they ended. `_mutex` guards the settle queue
-and the count of messages that are with worker threads; `_settling` lets one thread settle at a time.
+Ready messages are fetched by the worker thread that runs dry (`fetch_ready`): a consumer that announces an
+arrival wakes one. Of a delay queue, this thread fetches itself and keeps what is not due.
+The thread waits in one place, the consumer's `fetch`, until a delayed message is due or there is something
+to settle, or until `stop`, `pause` or `resume` wakes it. Finished messages are settled by the worker
+thread that runs dry, and by this thread at the latest `SETTLE_LAG` after they ended. `_mutex` guards the
+settle queue and the count of messages that are with worker threads; `_fetching` and `_settling` let one
+thread fetch, and one settle, at a time.
 Consumers of the compatible contract (third-party brokers) are iterated and settled one by one.
 """
 
@@ -14,6 +17,7 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from heapq import heappush
 from queue import PriorityQueue
 from threading import Event, Lock, RLock, Thread
 from typing import TYPE_CHECKING, Any
@@ -31,9 +35,18 @@ if TYPE_CHECKING:
 #: Seconds after which a finished message is settled at the latest.
 SETTLE_LAG = 0.005
 #: Finished messages that are settled at once, however busy the worker is.
-SETTLE_BATCH = 16
+SETTLE_BATCH = 64
 
 Settled = tuple[MessageProxy, "Callable[[], None] | None"]
+
+
+def put_all(queue: WorkQueue, items: list[WorkQueueItem]) -> None:
+    """Put many items at once and wake as many threads."""
+    with queue.mutex:
+        for item in items:
+            heappush(queue.queue, item)
+        queue.unfinished_tasks += len(items)
+        queue.not_empty.notify(len(items))
 
 
 class ConsumerThread(Thread):
@@ -66,6 +79,11 @@ class ConsumerThread(Thread):
         self._arrivals = itertools.count()
         self._mutex = Lock()
         self._settling = RLock()
+        self._fetching = Lock()
+        self._fetch_error: Exception | None = None
+        self._delays = queue_name != q_name(queue_name)
+        #: Whether the queue may hold messages that nobody has fetched: set by arrivals.
+        self.arrived = False
         self._finished: deque[Settled] = deque()
         self._settle_at: float | None = None
         self._held = 0
@@ -100,6 +118,7 @@ class ConsumerThread(Thread):
 
     def _consume(self) -> None:
         self._held = 0
+        self._fetch_error = None
         self.consumer = consumer = self.broker.consume(
             self.queue_name, prefetch=self.prefetch, timeout=self.worker_timeout
         )
@@ -109,21 +128,58 @@ class ConsumerThread(Thread):
             self._consume_singly(consumer)
 
     def _consume_batches(self, consumer: BatchConsumer) -> None:
+        if not self._delays:
+            consumer.on_arrival = self._announce
+            self._announce()
         while self.running:
             wanted = 0
             if self.paused:
-                self.paused_event.set()
+                with self._fetching:
+                    self.paused_event.set()
             else:
                 self.handle_delayed_messages()
-                wanted = self.demand.wanted(self._held)
+                if self._delays:
+                    wanted = self.demand.wanted(self._held)
             self._settle_when_due()
-            messages = consumer.fetch(wanted, self._next_timeout())
-            if messages:
-                self.demand.fetched(len(messages), wanted)
-                with self._mutex:
-                    self._held += len(messages)
-                for message in messages:
-                    self.handle_message(message)
+            self._take_in(consumer.fetch(wanted, self._next_timeout()), wanted)
+            if self._fetch_error is not None:
+                raise self._fetch_error
+
+    def wants(self) -> bool:
+        """Whether ready messages would be fetched now."""
+        return self.running and not self.paused and self.demand.wanted(self._held) > 0
+
+    def fetch_ready(self) -> None:
+        """Fetch what is there, without waiting. Called by a worker thread that ran dry."""
+        with self._fetching:
+            consumer = self.consumer
+            if not isinstance(consumer, BatchConsumer) or not self.wants():
+                return
+            wanted = self.demand.wanted(self._held)
+            self.arrived = False
+            try:
+                messages = consumer.fetch(wanted, 0)
+                self.arrived = self.arrived or len(messages) == wanted
+                self._take_in(messages, wanted)
+            except Exception as error:  # the consumer thread starts over with it
+                self._fetch_error = error
+                self._wake()
+
+    def _take_in(self, messages: list[MessageProxy], wanted: int) -> None:
+        if not messages:
+            return
+        self.demand.fetched(len(messages), wanted)
+        with self._mutex:
+            self._held += len(messages)
+        ready = [item for message in messages if (item := self._sort(message)) is not None]
+        if ready:
+            put_all(self.work_queue, ready)
+
+    def _announce(self) -> None:
+        """Wake a worker thread, because the queue may hold something. Any thread."""
+        self.arrived = True
+        with self.work_queue.mutex:
+            self.work_queue.not_empty.notify()
 
     def _consume_singly(self, consumer: Consumer) -> None:
         for message in consumer:
@@ -158,6 +214,12 @@ class ConsumerThread(Thread):
 
     def handle_message(self, message: MessageProxy) -> None:
         """Put the message where it belongs: the ready queue, the delayed ones, or the dead letters."""
+        item = self._sort(message)
+        if item is not None:
+            self.work_queue.put(item)
+
+    def _sort(self, message: MessageProxy) -> WorkQueueItem | None:
+        """Return the message as an item for the ready queue, or put it elsewhere."""
         options = message.options
         if "eta" in options:
             eta = options["eta"]
@@ -169,7 +231,7 @@ class ConsumerThread(Thread):
                     eta = 0
                 self.broker.emit_before("delay_message", message)
                 self.delay_queue.put((eta, next(self._arrivals), message))
-                return
+                return None
         actor = self.broker.actors.get(message.actor_name)
         if actor is None:
             self.logger.error("Message %s names an actor that is not declared here.", message)
@@ -181,8 +243,8 @@ class ConsumerThread(Thread):
                 )
             )
             self.post_process_message(message)
-            return
-        self.work_queue.put(WorkQueueItem(actor.priority, message))
+            return None
+        return WorkQueueItem(actor.priority, message)
 
     def handle_delayed_messages(self) -> None:
         """Enqueue the delayed messages that are due, then acknowledge their originals."""
@@ -280,8 +342,10 @@ class ConsumerThread(Thread):
             message.clear_exception()
             if done is not None:
                 done()
-        if hungry:
+        if hungry and self._delays:
             self._wake()
+        elif hungry and self.arrived:
+            self._announce()
 
     def _settle_singly(self, message: MessageProxy, done: Callable[[], None] | None) -> None:
         from .. import worker as settings
@@ -317,6 +381,7 @@ class ConsumerThread(Thread):
         self.paused = False
         self.paused_event.clear()
         self._wake()
+        self._announce()
 
     def stop(self) -> None:
         """End the thread; what it holds is given back by `close`."""

@@ -67,6 +67,7 @@ class Worker:
         self._delay_cap = settings.DELAY_QUEUE_PREFETCH
         self._queue_cap = settings.QUEUE_PREFETCH
         self.running = False
+        self.paused = False
 
     def start(self) -> None:
         """Start the threads."""
@@ -114,6 +115,7 @@ class Worker:
 
     def pause(self) -> None:
         """Stop taking messages; returns once the running ones are done."""
+        self.paused = True
         threads: list[ConsumerThread | WorkerThread] = [*self.consumers.values(), *self.workers]
         for thread in threads:
             thread.pause()
@@ -122,6 +124,7 @@ class Worker:
 
     def resume(self) -> None:
         """Take messages again."""
+        self.paused = False
         threads: list[ConsumerThread | WorkerThread] = [*self.consumers.values(), *self.workers]
         for thread in threads:
             thread.resume()

@@ -1,7 +1,8 @@
 """Runs actors: takes a message from the ready queue, calls the hooks and the actor, passes it on to settle.
 
-A worker thread does no broker I/O of its own to get messages. It waits on the ready queue's `not_empty`
-condition, where messages, `stop`, `pause` and `resume` wake it.
+A worker thread waits on the ready queue's `not_empty` condition, where arrivals, `stop`, `pause` and
+`resume` wake it. When the ready queue is empty and a queue has arrivals, it fetches a batch itself and puts
+it there for all: no other thread has to be woken between a message and the thread that runs it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import contextvars
 import heapq
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import FrozenInstanceError
 from queue import PriorityQueue
 from threading import Event, Thread
 from time import monotonic_ns
@@ -28,13 +29,29 @@ if TYPE_CHECKING:
     from .consumer_thread import ConsumerThread
 
 
-@dataclass(frozen=True, order=True)
-class WorkQueueItem:
-    """A message in the ready queue: by priority (lower first), then by arrival."""
+class WorkQueueItem(tuple[int, int]):
+    """A message in the ready queue: by priority (lower first), then by arrival. Immutable.
 
-    priority: int
-    message: MessageProxy = field(compare=False)
-    _queued_time: int = field(default_factory=monotonic_ns)
+    A tuple of what is compared, because heaps compare often; the message is beside it.
+    """
+
+    message: MessageProxy
+
+    def __new__(cls, priority: int, message: MessageProxy, _queued_time: int | None = None) -> WorkQueueItem:
+        item = tuple.__new__(cls, (priority, monotonic_ns() if _queued_time is None else _queued_time))
+        item.__dict__["message"] = message
+        return item
+
+    @property
+    def priority(self) -> int:
+        return self[0]
+
+    @property
+    def _queued_time(self) -> int:
+        return self[1]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise FrozenInstanceError(f"cannot assign to field {name!r}")
 
 
 WorkQueue = PriorityQueue[WorkQueueItem]
@@ -66,6 +83,8 @@ class WorkerThread(Thread):
         #: The message that runs now, None between messages.
         self.current: MessageProxy | None = None
         self.gate: InterruptGate | None = None
+        self._turn = 0
+        self._keeps_results = False
 
     def start(self) -> None:
         self.running = True
@@ -92,12 +111,29 @@ class WorkerThread(Thread):
     def _take(self) -> WorkQueueItem | None:
         """Wait for the next message; None when the thread was stopped or resumed instead."""
         queue = self.work_queue
-        with queue.not_empty:
-            while self.running and (self.paused or not queue.queue):
+        while True:
+            with queue.not_empty:
+                if not self.running:
+                    return None
                 if self.paused:
                     self.paused_event.set()
-                queue.not_empty.wait()
-            return heapq.heappop(queue.queue) if self.running else None
+                elif queue.queue:
+                    return heapq.heappop(queue.queue)
+                consumer = None if self.paused else self._next_consumer()
+                if consumer is None:
+                    queue.not_empty.wait()
+            if consumer is not None:
+                consumer.fetch_ready()
+
+    def _next_consumer(self) -> ConsumerThread | None:
+        """Return a consumer whose queue has arrivals that are wanted, each in its turn."""
+        consumers = list(self.consumers.values())
+        for offset in range(len(consumers)):
+            consumer = consumers[(self._turn + offset) % len(consumers)]
+            if consumer.arrived and consumer.wants():
+                self._turn += offset + 1
+                return consumer
+        return None
 
     def process_message(self, message: MessageProxy) -> None:
         """Run the hooks and the actor, then hand the message to its consumer to be settled."""
@@ -150,10 +186,11 @@ class WorkerThread(Thread):
                 result = self.gate.call(actor, message.args, message.kwargs)
         finally:
             running_message.reset(token)
-        if result is not None and message.options.get("pipe_target") is None:
+        if result is not None and not self._keeps_results and message.options.get("pipe_target") is None:
             from . import has_results_middleware
 
-            if not has_results_middleware(self.broker):
+            self._keeps_results = has_results_middleware(self.broker)
+            if not self._keeps_results:
                 self.logger.warning(
                     "Actor %r returned a value that is not None, but nothing keeps it. "
                     "Consider adding the Results middleware to your broker.",

@@ -38,6 +38,9 @@ class ResultStore:
 
     def wait(self, key: str, timeout: float) -> bytes | None:
         """Return the value at the key, waiting up to `timeout` seconds."""
+        data = self.get(key)
+        if data is not None:
+            return data
         bell = threading.Lock()
         bell.acquire()
         with self.mutex:
@@ -137,6 +140,8 @@ class HandleBackend(StubBackend):
         return self.encoder.decode(held[0]) if held is not None else super()._get(key)
 
     def _wait(self, message: AnyMessage, timeout: float) -> Any:
+        if not self._held:
+            return super()._wait(message, timeout)
         held = self._held.get(self.build_message_key(message))
         return self.encoder.decode(held[0]) if held is not None else super()._wait(message, timeout)
 
