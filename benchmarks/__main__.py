@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--count N] [--rounds N] [--json]`: prints the table of the in-process measurement."""
+"""Prints the table of the in-process measurement: `python -m benchmarks --help` says how."""
 
 from __future__ import annotations
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import abc
 import json
-import math
 import pickle
 from collections.abc import Iterable
 from typing import Any
@@ -53,7 +52,7 @@ class JSONEncoder(Encoder):
             except (UnicodeEncodeError, RecursionError):
                 pass  # lone surrogates: json escapes them
             else:
-                if encoded.isascii():
+                if encoded.isascii() and b"\x7f" not in encoded:
                     return encoded
         return json.dumps(data, separators=(",", ":")).encode("utf-8")
 
@@ -82,7 +81,7 @@ class PickleEncoder(Encoder):
 
 
 def _agrees(values: Iterable[Any], depth: int = 0) -> bool:
-    """Whether json and msgspec write these values alike: exact built-in types, finite floats, text keys."""
+    """Whether json and msgspec write these values alike: exact built-in types, plain floats, text keys."""
     types = set(map(type, values))
     if types <= _FLAT:
         return True
@@ -93,7 +92,8 @@ def _agrees(values: Iterable[Any], depth: int = 0) -> bool:
         if kind in _FLAT:
             continue
         if kind is float:
-            if not math.isfinite(value):
+            # Beyond these, Python writes an exponent, in its own way; NaN and Infinity are no JSON at all.
+            if value and not 1e-4 <= abs(value) < 1e16:
                 return False
         elif kind is dict:
             if value and (set(map(type, value)) != {str} or not _agrees(value.values(), depth + 1)):

@@ -12,12 +12,18 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from nbqueue import DecodeError, Encoder, JSONEncoder, PickleEncoder
 
-PROFILE = settings(max_examples=400, deadline=None, derandomize=True, database=None)
+PROFILE = settings(
+    max_examples=400,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate, Phase.shrink],
+)
 
 
 class Text(str): ...
