@@ -109,7 +109,7 @@ class Broker:
     # -- hooks ---------------------------------------------------------------------------------------
 
     def _listeners(self, hook: str) -> list[Middleware]:
-        """The middleware that does something in this hook, in list order. Computed once per list."""
+        """The middleware that does something in this hook, in the order of calls. Computed once per list."""
         if self._hooked != self.middleware:
             self._hooks, self._hooked, self._results = {}, list(self.middleware), None
         listeners = self._hooks.get(hook)
@@ -120,6 +120,8 @@ class Broker:
                 for item in self.middleware
                 if base is None or getattr(getattr(item, hook, None), "__func__", None) is not base
             ]
+            if hook.startswith("after_"):
+                listeners.reverse()
             self._hooks[hook] = listeners
         return listeners
 
@@ -137,7 +139,7 @@ class Broker:
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
         """Call `after_<signal>` of each middleware in reverse order. Errors are logged, none propagates."""
         hook = f"after_{signal}"
-        for middleware in reversed(self._listeners(hook)):
+        for middleware in self._listeners(hook):
             try:
                 getattr(middleware, hook)(self, *args, **kwargs)
             except Exception:
@@ -396,7 +398,8 @@ class BatchConsumer(Consumer):
         """Return up to `n` messages, waiting up to `timeout` ms (None: no limit) for the first.
 
         Returns early, perhaps with nothing, when `wake` is called. With `n` = 0 it only waits for that:
-        arrivals don't end it, they are told through `on_arrival`.
+        arrivals don't end it, they are told through `on_arrival`. Fewer than `n` messages mean that there
+        are no more.
         """
         raise NotImplementedError
 

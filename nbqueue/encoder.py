@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import abc
 import json
-import pickle
 from collections.abc import Iterable
 from typing import Any
 
@@ -71,9 +70,13 @@ class PickleEncoder(Encoder):
     """Pickle: any Python object, but only between programs that trust whoever writes to the broker."""
 
     def encode(self, data: MessageData) -> bytes:
+        import pickle
+
         return pickle.dumps(data)
 
     def decode(self, data: bytes) -> MessageData:
+        import pickle
+
         try:
             return pickle.loads(data)  # type: ignore[no-any-return]
         except Exception as error:

@@ -2,7 +2,7 @@
 
 A worker thread owns one `InterruptGate`; `raise_thread_exception` looks it up by thread id. The gate is
 open only while an actor runs. Its lock is held by whoever raises (check that the gate is open, then
-raise) and by the worker when it leaves the actor (shut the gate, then clear what is pending), so an
+raise) and by the worker when it leaves the actor (shut the gate, then let surface what is pending), so an
 interrupt never reaches the next message nor the settling code.
 
 Granularity: CPython delivers such an exception between two bytecodes of the thread; a call that blocks
@@ -12,7 +12,7 @@ in C (a socket, `time.sleep`, a numeric kernel) ends first.
 from __future__ import annotations
 
 import ctypes
-import platform
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -22,7 +22,10 @@ from .logging import get_logger
 
 logger = get_logger(__name__)
 
-current_platform = platform.python_implementation()
+#: As `platform.python_implementation` names it; that module costs a millisecond to import.
+current_platform = {"cpython": "CPython", "pypy": "PyPy"}.get(
+    sys.implementation.name, sys.implementation.name
+)
 supported_platforms = {"CPython"}
 
 _set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc if current_platform == "CPython" else None
@@ -38,8 +41,6 @@ class Interrupt(BaseException):
 
 def is_gevent_active() -> bool:
     """Whether gevent has patched this process's threads."""
-    import sys
-
     if "gevent" not in sys.modules:
         return False
     from gevent import monkey
@@ -55,6 +56,7 @@ class InterruptGate:
         self.thread_id = threading.get_ident()
         self.is_open = False
         self.last_raised = 0.0
+        self.raised: type[BaseException] | None = None
 
     def register(self) -> None:
         """Answer for the calling thread from now on."""
@@ -75,12 +77,19 @@ class InterruptGate:
             self.shut()
 
     def shut(self) -> None:
-        """Let no further interrupt in and clear one that is pending. Harmless when shut already."""
+        """Let no further interrupt in; one that is on its way ends here. Harmless when shut already."""
         with self.lock:
             self.is_open = False
             self.last_raised = 0.0
-            if _set_async_exc is not None:
-                _set_async_exc(ctypes.c_ulong(self.thread_id), None)
+            raised, self.raised = self.raised, None
+            if raised is not None:
+                # Taking it back (PyThreadState_SetAsyncExc with NULL) leaves CPython 3.11 looking for it for
+                # ever, which is slow and hangs a traced thread. The interpreter looks once a turn of a loop.
+                try:
+                    for _ in range(1000):
+                        pass
+                except raised:
+                    pass
 
     def interrupt(self, exception: type[BaseException]) -> bool:
         """Raise the exception in the thread if it is in an actor now; False when it is not."""
@@ -89,6 +98,7 @@ class InterruptGate:
             if not self.is_open or now - self.last_raised < _INTERRUPT_GAP:
                 return False
             self.last_raised = now
+            self.raised = exception
             return _raise(self.thread_id, exception)
 
 

@@ -92,13 +92,16 @@ class StubBroker(Broker):
         with queue.mutex:
             queue.queue.extend(bodies)
             queue.unfinished_tasks += len(bodies)
-            queue.not_empty.notify(len(bodies))
         self._announce(queue_name)
 
     def _announce(self, queue_name: str) -> None:
+        """Wake who waits for messages of the queue: workers are called, others wait on the queue itself."""
         for consumer in self._consumers.get(queue_name, ()):
             if consumer.on_arrival is not None:
                 consumer.on_arrival()
+            else:
+                with consumer.queue.mutex:
+                    consumer.queue.not_empty.notify_all()
 
     def _enqueue_chunk(
         self, chunk: list[Message[Any]], delay: int | None, published: list[Message[Any]]
@@ -198,18 +201,12 @@ class _StubConsumer(BatchConsumer):
         self._bell = Condition(queue.mutex)
 
     def fetch(self, n: int, timeout: float | None) -> list[MessageProxy]:
-        deadline = None if timeout is None else time.monotonic() + timeout / 1000
         queue = self.queue
-        waiting = queue.not_empty if n > 0 else self._bell
-        with waiting:
-            while timeout != 0 and not self._woken and not (n > 0 and queue.queue):
-                remaining = None if deadline is None else deadline - time.monotonic()
-                if remaining is not None and remaining <= 0:
-                    break
-                waiting.wait(remaining)
+        with queue.mutex:
             if timeout != 0:
-                self._woken = False
+                self._wait(n, timeout)
             bodies = [queue.queue.popleft() for _ in range(min(n, len(queue.queue)))]
+            more = bool(queue.queue)
         messages: list[MessageProxy] = []
         for body in bodies:
             try:
@@ -220,7 +217,20 @@ class _StubConsumer(BatchConsumer):
                 with self._mutex:
                     self._held[id(message)] = message
                 messages.append(message)
+        if more and len(messages) < n:
+            messages += self.fetch(n - len(messages), 0)  # in the place of the undecodable ones
         return messages
+
+    def _wait(self, n: int, timeout: float | None) -> None:
+        """Wait for a message (if any is wanted) or a wake. The queue's mutex is held."""
+        waiting = self.queue.not_empty if n > 0 else self._bell
+        deadline = None if timeout is None else time.monotonic() + timeout / 1000
+        while not self._woken and not (n > 0 and self.queue.queue):
+            remaining = None if deadline is None else deadline - time.monotonic()
+            if remaining is not None and remaining <= 0:
+                break
+            waiting.wait(remaining)
+        self._woken = False
 
     def settle(self, acked: list[MessageProxy], rejected: list[MessageProxy]) -> None:
         done = 0
@@ -233,15 +243,14 @@ class _StubConsumer(BatchConsumer):
                     done += 1
         for _ in range(done):
             self.queue.task_done()
-        if done and self._waits_for_room():
-            self.wake()
+        if done and self.on_arrival is None and self.outstanding() + 1 == self.prefetch:
+            self.wake()  # an iteration may wait for room
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
         with self._mutex:
             given_back = [held for m in messages if (held := self._held.pop(id(m), None)) is not None]
         with self.queue.mutex:
             self.queue.queue.extendleft(message._body for message in reversed(given_back))
-            self.queue.not_empty.notify(len(given_back))
         self.broker._announce(self.queue_name)
 
     def close(self) -> None:
@@ -256,9 +265,6 @@ class _StubConsumer(BatchConsumer):
 
     def outstanding(self) -> int:
         return len(self._held)
-
-    def _waits_for_room(self) -> bool:
-        return self.outstanding() + 1 == self.prefetch
 
     def _bury(self, body: bytes, error: DecodeError) -> None:
         """Turn bytes that are no message into a dead letter that keeps them."""

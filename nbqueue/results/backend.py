@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import time
 import traceback
-from hashlib import md5
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -127,6 +126,8 @@ class ResultBackend:
         key = f"{self.namespace}:{q_name(message.queue_name)}:{message.actor_name}:{message.message_id}"
         if self.use_namespace_prefix_keys:
             return key
+        from hashlib import md5  # not needed where keys stay readable
+
         return md5(key.encode("utf-8"), usedforsecurity=False).hexdigest()
 
     def _get(self, key: str) -> Any:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..logging import get_logger
 from ..middleware import Middleware
-from ..middleware.middleware import message_option
 
 if TYPE_CHECKING:
     from ..broker import Broker, MessageProxy
@@ -40,10 +39,11 @@ class Results(Middleware):
         return {"result_ttl", "store_results"}
 
     def _lookup(self, broker: Broker, message: MessageProxy) -> tuple[bool, int]:
-        if message.actor_name not in broker.actors:
+        actor = broker.actors.get(message.actor_name)
+        if actor is None:
             return False, 0
-        store = message_option(broker, message, "store_results", self.store_results)
-        return bool(store), message_option(broker, message, "result_ttl", self.result_ttl)
+        asked = {**actor.options, **message.options}
+        return bool(asked.get("store_results", self.store_results)), asked.get("result_ttl", self.result_ttl)
 
     def after_process_message(
         self,

@@ -71,6 +71,8 @@ class ConsumerThread(Thread):
         self.worker_timeout = worker_timeout
         self.demand = demand or Demand(prefetch, cap=prefetch)
         self.consumer: Consumer | None = None
+        #: The same, when it fetches and settles in batches.
+        self._batches: BatchConsumer | None = None
         self.delay_queue: PriorityQueue[tuple[float, int, MessageProxy]] = PriorityQueue()
         self.running = False
         self.paused = False
@@ -119,6 +121,7 @@ class ConsumerThread(Thread):
     def _consume(self) -> None:
         self._held = 0
         self._fetch_error = None
+        self._batches = None
         self.consumer = consumer = self.broker.consume(
             self.queue_name, prefetch=self.prefetch, timeout=self.worker_timeout
         )
@@ -128,6 +131,7 @@ class ConsumerThread(Thread):
             self._consume_singly(consumer)
 
     def _consume_batches(self, consumer: BatchConsumer) -> None:
+        self._batches = consumer
         if not self._delays:
             consumer.on_arrival = self._announce
             self._announce()
@@ -152,10 +156,10 @@ class ConsumerThread(Thread):
     def fetch_ready(self) -> None:
         """Fetch what is there, without waiting. Called by a worker thread that ran dry."""
         with self._fetching:
-            consumer = self.consumer
-            if not isinstance(consumer, BatchConsumer) or not self.wants():
+            consumer = self._batches
+            wanted = self.demand.wanted(self._held) if self.running and not self.paused else 0
+            if consumer is None or not wanted:
                 return
-            wanted = self.demand.wanted(self._held)
             self.arrived = False
             try:
                 messages = consumer.fetch(wanted, 0)
@@ -231,6 +235,8 @@ class ConsumerThread(Thread):
                     eta = 0
                 self.broker.emit_before("delay_message", message)
                 self.delay_queue.put((eta, next(self._arrivals), message))
+                if not self._delays:
+                    self._wake()  # it came with the ready ones, through a worker thread
                 return None
         actor = self.broker.actors.get(message.actor_name)
         if actor is None:
@@ -266,7 +272,7 @@ class ConsumerThread(Thread):
 
     def post_process_message(self, message: MessageProxy, done: Callable[[], None] | None = None) -> None:
         """Acknowledge or reject a finished message; `done` is called when that is over. Any thread."""
-        if not isinstance(self.consumer, BatchConsumer):
+        if self._batches is None:
             self._settle_singly(message, done)
             return
         with self._mutex:
@@ -286,8 +292,8 @@ class ConsumerThread(Thread):
 
     def settle_finished(self) -> None:
         """Settle everything that is finished, in one exchange."""
-        consumer = self.consumer
-        if not isinstance(consumer, BatchConsumer):
+        consumer = self._batches
+        if consumer is None:
             return
         with self._settling:
             with self._mutex:
@@ -298,15 +304,13 @@ class ConsumerThread(Thread):
                 return
             acked: list[MessageProxy] = []
             rejected: list[MessageProxy] = []
-            closing: list[Settled] = []
-            for message, done in batch:
+            for message, _ in batch:
                 try:
                     self.broker.emit_before("nack" if message.failed else "ack", message)
                 except Exception:
                     self.logger.exception("Message %s was left unsettled by a middleware.", message)
                 else:
                     (rejected if message.failed else acked).append(message)
-                closing.append((message, done))
             try:
                 consumer.settle(acked, rejected)
             except BrokerConnectionError as error:
@@ -319,7 +323,7 @@ class ConsumerThread(Thread):
                     self.broker.emit_after("ack", message)
                 for message in rejected:
                     self.broker.emit_after("nack", message)
-            self._close_batch(closing)
+            self._close_batch(batch)
 
     def _settle_later(self, batch: list[Settled], error: BrokerConnectionError) -> None:
         from .. import worker as settings
@@ -381,7 +385,8 @@ class ConsumerThread(Thread):
         self.paused = False
         self.paused_event.clear()
         self._wake()
-        self._announce()
+        if self._batches is not None:
+            self._announce()
 
     def stop(self) -> None:
         """End the thread; what it holds is given back by `close`."""

@@ -178,7 +178,7 @@ class Worker:
         total: Counter[tuple[str, str]] = Counter()
         for thread in self.workers:
             total.update(dict(thread.counters))
-        return total
+        return +total
 
     def running_messages(self) -> list[MessageProxy]:
         """Return the messages that run now."""

@@ -12,7 +12,7 @@ import heapq
 from collections import Counter
 from dataclasses import FrozenInstanceError
 from queue import PriorityQueue
-from threading import Event, Thread
+from threading import Condition, Event, Thread
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +83,7 @@ class WorkerThread(Thread):
         #: The message that runs now, None between messages.
         self.current: MessageProxy | None = None
         self.gate: InterruptGate | None = None
+        self._resting = Condition(work_queue.mutex)
         self._turn = 0
         self._keeps_results = False
 
@@ -116,10 +117,13 @@ class WorkerThread(Thread):
                 if not self.running:
                     return None
                 if self.paused:
+                    # Not on `not_empty`: a wake-up meant for a thread that works must not end here.
                     self.paused_event.set()
-                elif queue.queue:
+                    self._resting.wait()
+                    continue
+                if queue.queue:
                     return heapq.heappop(queue.queue)
-                consumer = None if self.paused else self._next_consumer()
+                consumer = self._next_consumer()
                 if consumer is None:
                     queue.not_empty.wait()
             if consumer is not None:
@@ -162,8 +166,12 @@ class WorkerThread(Thread):
             if not message.failed:
                 result = self._call_actor(message)
             if not message.failed:
+                # Counted before the result can be seen, and taken back if it can't be stored.
                 self.counters[message.queue_name, "done"] += 1
-            broker.emit_after("process_message", message, result=result)
+                broker.emit_after("process_message", message, result=result)
+                self.counters[message.queue_name, "done"] -= message.failed
+            else:
+                broker.emit_after("process_message", message, result=result)
         except SkipMessage as error:
             if message.failed:
                 message.stuff_exception(error)
@@ -210,7 +218,8 @@ class WorkerThread(Thread):
             )
 
     def _wake(self) -> None:
-        with self.work_queue.not_empty:
+        with self.work_queue.mutex:
+            self._resting.notify_all()
             self.work_queue.not_empty.notify_all()
 
     def pause(self) -> None:

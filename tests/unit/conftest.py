@@ -18,7 +18,7 @@ from nbqueue.results import Results
 from nbqueue.results.backends import StubBackend
 
 #: Seconds after which a condition that should hold counts as never coming true.
-DEADLINE = 15.0
+DEADLINE = 10.0
 
 
 def eventually(condition: Callable[[], object], message: str = "the condition never came true") -> None:
@@ -95,13 +95,3 @@ def start_worker() -> Iterator[Callable[..., Worker]]:
 def worker(broker: StubBroker, start_worker: Callable[..., Worker]) -> Worker:
     """A running worker of the broker."""
     return start_worker(broker)
-
-
-@pytest.fixture
-def time_of_day(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
-    """Make a module read the given milliseconds off its clock."""
-
-    def freeze(module: str, millis: int) -> None:
-        monkeypatch.setattr(f"{module}.current_millis", lambda: millis)
-
-    return freeze

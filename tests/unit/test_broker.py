@@ -272,20 +272,10 @@ def test_the_results_backend_is_that_of_the_first_results_middleware(bare: StubB
     assert bare.get_results_backend() is first
 
 
-@pytest.mark.parametrize(
-    ("method", "args"),
-    [
-        ("consume", ("q",)),
-        ("enqueue", (None,)),
-        ("declare_queue", ("q",)),
-        ("flush", ("q",)),
-        ("flush_all", ()),
-        ("join", ("q",)),
-    ],
-)
-def test_the_base_broker_leaves_the_storing_to_others(method: str, args: tuple[Any, ...]) -> None:
+@pytest.mark.parametrize("method", ["consume", "enqueue", "declare_queue", "flush", "flush_all", "join"])
+def test_the_base_broker_leaves_the_storing_to_others(method: str) -> None:
     with pytest.raises(NotImplementedError):
-        getattr(Broker(), method)(*args)
+        getattr(Broker(), method)(*[] if method == "flush_all" else ["q"])
     Broker().close()
 
 

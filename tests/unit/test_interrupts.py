@@ -24,8 +24,9 @@ from nbqueue.threading import Interrupt, InterruptGate, raise_thread_exception
 from .conftest import DEADLINE, eventually, stop_time_limit
 
 THREADS = 4
-ROUNDS = [pytest.param(400, id="short"), pytest.param(10_000, id="long", marks=pytest.mark.soak)]
+ROUNDS = [pytest.param(600, id="short"), pytest.param(10_000, id="long", marks=pytest.mark.soak)]
 FOLLOWER = "follower"
+JOIN = 10_000
 
 
 def spin(seconds: float) -> None:
@@ -150,15 +151,16 @@ def test_an_interrupt_raised_as_the_actor_ends_reaches_it_or_nobody(
     def raiser() -> None:
         while (target := ending.get()) is not None:
             thread_id, message_id, wait = target
-            spin(wait)
-            guard.interrupt(thread_id, message_id)
+            for _ in range(3):
+                spin(wait)
+                guard.interrupt(thread_id, message_id)
 
     follow = nbqueue.actor(broker=broker, actor_name=FOLLOWER)(follower)
     sent: list[Message[Any]] = []
     for number in range(0, rounds, 2):
         doomed = number % 50 == 0
         linger = DEADLINE if doomed else random.uniform(0, 0.0003)
-        sent += [victim.send(number, random.uniform(0, 0.0003), linger), follow.send(number + 1)]
+        sent += [victim.send(number, random.uniform(0, 0.00015), linger), follow.send(number + 1)]
     thread = threading.Thread(target=raiser, daemon=True)
     thread.start()
     worker = start_worker(broker, worker_threads=THREADS)
@@ -171,13 +173,13 @@ def test_an_interrupt_raised_as_the_actor_ends_reaches_it_or_nobody(
 def test_a_worker_thread_between_messages_can_not_be_interrupted(broker: StubBroker, worker: Worker) -> None:
     done = nbqueue.actor(actor_name="work")(lambda: None)
     done.send()
-    broker.join("default", timeout=15_000)
+    broker.join("default", timeout=JOIN)
     for thread in worker.workers:
         assert thread.ident is not None
         eventually(lambda thread=thread: thread.current is None)  # type: ignore[misc]
         assert raise_thread_exception(thread.ident, TimeLimitExceeded) is False
     done.send()
-    broker.join("default", timeout=15_000)
+    broker.join("default", timeout=JOIN)
     assert all(thread.is_alive() for thread in worker.workers)
 
 
@@ -202,7 +204,7 @@ def test_hooks_of_a_message_can_not_be_interrupted(
     broker.add_middleware(Late())
     start_worker(broker)
     nbqueue.actor(actor_name="work")(lambda: None).send()
-    broker.join("default", timeout=15_000)
+    broker.join("default", timeout=JOIN)
     eventually(lambda: len(answers) == 2)
     assert answers == [False, False]
 
@@ -216,7 +218,7 @@ def test_an_interrupt_that_an_actor_raises_in_itself_is_its_outcome(
         spin(DEADLINE)
 
     work.send()
-    broker.join("default", timeout=15_000, fail_fast=False)
+    broker.join("default", timeout=JOIN, fail_fast=False)
     [dead] = broker.dead_letters
     assert type(dead._exception) is TimeLimitExceeded
 

@@ -19,7 +19,7 @@ from nbqueue.middleware import (
 
 from .conftest import eventually
 
-JOIN = 15_000
+JOIN = 10_000
 
 
 class Tracer(Middleware):

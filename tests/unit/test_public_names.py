@@ -12,23 +12,32 @@ import nbqueue
 import nbqueue.errors
 
 NAMES = {
-    "nbqueue": "Actor actor Broker Consumer MessageProxy get_broker set_broker Encoder JSONEncoder PickleEncoder "
-    "DramatiqError BrokerError DecodeError ActorNotFound QueueNotFound QueueJoinTimeout BrokerConnectionError "
-    "ConnectionClosed ConnectionFailed RateLimitExceeded Retry get_logger Message get_encoder set_encoder "
-    "Middleware Worker ConsumerThread WorkerThread __version__ start stop EnqueueError "
-    "middleware results worker errors broker message logging",
+    "nbqueue": """
+        Actor actor Broker Consumer MessageProxy get_broker set_broker Encoder JSONEncoder
+        PickleEncoder DramatiqError BrokerError DecodeError ActorNotFound QueueNotFound
+        QueueJoinTimeout BrokerConnectionError ConnectionClosed ConnectionFailed
+        RateLimitExceeded Retry get_logger Message get_encoder set_encoder Middleware Worker
+        ConsumerThread WorkerThread __version__ start stop EnqueueError middleware results
+        worker errors broker message logging
+    """,
     "nbqueue.broker": "Broker Consumer MessageProxy get_broker set_broker global_broker from_url",
     "nbqueue.brokers.stub": "StubBroker",
-    "nbqueue.common": "getenv_int compute_backoff current_millis iter_queue join_queue join_all q_name dq_name "
-    "xq_name",
+    "nbqueue.common": """
+        getenv_int compute_backoff current_millis iter_queue join_queue join_all q_name
+        dq_name xq_name
+    """,
     "nbqueue.encoder": "Encoder JSONEncoder PickleEncoder MessageData",
-    "nbqueue.errors": "DramatiqError BrokerError DecodeError ActorNotFound QueueNotFound QueueJoinTimeout "
-    "BrokerConnectionError ConnectionClosed ConnectionFailed RateLimitExceeded Retry",
+    "nbqueue.errors": """
+        DramatiqError BrokerError DecodeError ActorNotFound QueueNotFound QueueJoinTimeout
+        BrokerConnectionError ConnectionClosed ConnectionFailed RateLimitExceeded Retry
+    """,
     "nbqueue.logging": "get_logger",
     "nbqueue.message": "Message get_encoder set_encoder generate_unique_id global_encoder",
-    "nbqueue.middleware": "Middleware MiddlewareError SkipMessage Interrupt raise_thread_exception AgeLimit "
-    "Callbacks CurrentMessage Pipelines Retries Shutdown ShutdownNotifications TimeLimit TimeLimitExceeded "
-    "default_middleware",
+    "nbqueue.middleware": """
+        Middleware MiddlewareError SkipMessage Interrupt raise_thread_exception AgeLimit
+        Callbacks CurrentMessage Pipelines Retries Shutdown ShutdownNotifications TimeLimit
+        TimeLimitExceeded default_middleware
+    """,
     "nbqueue.middleware.age_limit": "AgeLimit",
     "nbqueue.middleware.callbacks": "Callbacks",
     "nbqueue.middleware.current_message": "CurrentMessage",
@@ -36,16 +45,22 @@ NAMES = {
     "nbqueue.middleware.pipelines": "Pipelines",
     "nbqueue.middleware.retries": "Retries",
     "nbqueue.middleware.shutdown": "Shutdown ShutdownNotifications",
-    "nbqueue.middleware.threading": "Interrupt current_platform is_gevent_active raise_thread_exception "
-    "supported_platforms",
+    "nbqueue.middleware.threading": """
+        Interrupt current_platform is_gevent_active raise_thread_exception supported_platforms
+    """,
     "nbqueue.middleware.time_limit": "TimeLimit TimeLimitExceeded",
     "nbqueue.results": "Missing ResultBackend ResultError ResultFailure ResultTimeout ResultMissing Results",
     "nbqueue.results.backends": "StubBackend",
-    "nbqueue.threading": "Interrupt current_platform is_gevent_active raise_thread_exception supported_platforms",
-    "nbqueue.worker": "Worker ConsumerThread WorkerThread _ConsumerThread _WorkerThread CONSUMER_RESTART_DELAY "
-    "CONSUMER_RESTART_DELAY_SECS POST_PROCESS_MESSAGE_RETRY_DELAY_SECS QUEUE_PREFETCH DELAY_QUEUE_PREFETCH "
-    "WORKER_TIMEOUT has_results_middleware",
-}  # fmt: skip
+    "nbqueue.threading": """
+        Interrupt current_platform is_gevent_active raise_thread_exception supported_platforms
+    """,
+    "nbqueue.worker": """
+        Worker ConsumerThread WorkerThread _ConsumerThread _WorkerThread
+        CONSUMER_RESTART_DELAY CONSUMER_RESTART_DELAY_SECS
+        POST_PROCESS_MESSAGE_RETRY_DELAY_SECS QUEUE_PREFETCH DELAY_QUEUE_PREFETCH
+        WORKER_TIMEOUT has_results_middleware
+    """,
+}
 
 
 @pytest.mark.parametrize(("path", "name"), [(path, name) for path in NAMES for name in NAMES[path].split()])
@@ -54,14 +69,8 @@ def test_a_name_is_found_at_its_path(path: str, name: str) -> None:
 
 
 def test_everything_in_all_is_there() -> None:
-    for path in (
-        "nbqueue",
-        "nbqueue.middleware",
-        "nbqueue.results",
-        "nbqueue.results.backends",
-        "nbqueue.worker",
-    ):
-        module = importlib.import_module(path)
+    for room in ("", ".middleware", ".results", ".results.backends", ".worker"):
+        module = importlib.import_module(f"nbqueue{room}")
         assert [name for name in module.__all__ if not hasattr(module, name)] == []
 
 

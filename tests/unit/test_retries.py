@@ -15,7 +15,7 @@ from nbqueue.middleware import Middleware, Retries
 
 from .conftest import eventually
 
-JOIN = 15_000
+JOIN = 10_000
 
 
 class Tries:

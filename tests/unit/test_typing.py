@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -56,16 +55,9 @@ def findings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """Return what mypy says about each line of the snippet, by the comment on that line."""
     folder = tmp_path_factory.mktemp("typing")
     (folder / "snippet.py").write_text(SNIPPET)
+    (folder / "mypy.ini").write_text("[mypy]\n")
     ended = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "mypy",
-            "--strict",
-            f"--config-file={os.devnull}",
-            "--cache-dir=cache",
-            "snippet.py",
-        ],
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir=cache", "snippet.py"],
         cwd=folder,
         capture_output=True,
         text=True,

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     AnyMessage: TypeAlias = Message[Any] | MessageProxy
 
 
+_FOR_EVER = float("inf")
+
+
 class ResultStore:
     """Encoded values by key, and who waits for which key."""
 
@@ -147,7 +150,7 @@ class HandleBackend(StubBackend):
 
     def _store(self, key: str, value: Any, ttl: int) -> None:
         data = self.encoder.encode(value)
-        self._results.put(key, data, float("inf"))
+        self._results.put(key, data, _FOR_EVER)
         results = self._results.values
         with self._results.mutex:
             self._bytes += len(data)

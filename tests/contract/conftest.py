@@ -1,0 +1,144 @@
+"""What the contract tests run against: one adapter a broker, and everything they share.
+
+A broker joins the contract by an adapter in `ADAPTERS`. The tests use the public contract of brokers,
+consumers and workers; what it can't express (bytes of a foreign program, the dead letters) is the adapter's.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import pytest
+
+from nbqueue import Broker, Consumer, Message, MessageProxy, Middleware, Worker
+from nbqueue.brokers.stub import StubBroker
+
+
+class BrokerAdapter:
+    """Base of the adapters: what a test needs of a broker beyond its contract."""
+
+    name: str
+    #: Whether using a queue that was never declared raises QueueNotFound.
+    refuses_undeclared_queues: bool
+
+    def make(self, middleware: Iterable[Middleware] | None = None) -> Broker:
+        """Return a new broker; None for the default middleware."""
+        raise NotImplementedError
+
+    def put_raw(self, broker: Broker, queue_name: str, body: bytes) -> None:
+        """Place bytes in the queue as a program in another language would."""
+        raise NotImplementedError
+
+    def dead_letters(self, broker: Broker, queue_name: str) -> list[Any]:
+        """Return the dead letters of the queue: one a message, undecodable ones included."""
+        raise NotImplementedError
+
+    def undecodable_bodies(self, broker: Broker, queue_name: str) -> list[bytes]:
+        """Return the bytes of those dead letters that are no messages."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Release what the adapter holds: connections, servers, folders."""
+
+
+class StubAdapter(BrokerAdapter):
+    """The broker in memory."""
+
+    name = "stub"
+    refuses_undeclared_queues = True
+
+    def make(self, middleware: Iterable[Middleware] | None = None) -> StubBroker:
+        return StubBroker(middleware, fail_fast_default=False)
+
+    def put_raw(self, broker: Broker, queue_name: str, body: bytes) -> None:
+        broker.queues[queue_name].put(body)
+
+    def dead_letters(self, broker: Broker, queue_name: str) -> list[Any]:
+        assert isinstance(broker, StubBroker)
+        return list(broker.dead_letters_by_queue[queue_name])
+
+    def undecodable_bodies(self, broker: Broker, queue_name: str) -> list[bytes]:
+        return [m.options["body"] for m in self.dead_letters(broker, queue_name) if "body" in m.options]
+
+
+#: Every broker that keeps the contract.
+ADAPTERS: list[type[BrokerAdapter]] = [StubAdapter]
+
+StartWorker = Callable[..., Worker]
+
+
+def wait_until(condition: Callable[[], object], timeout: float = 10) -> None:
+    """Wait until the condition holds; fail when it doesn't within `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"The condition did not come true within {timeout} s."
+        time.sleep(0.002)
+
+
+def take(consumer: Consumer, count: int, timeout: float = 10) -> list[MessageProxy]:
+    """Return the next `count` messages of a consumer; fail when they don't come in time."""
+    messages: list[MessageProxy] = []
+    deadline = time.monotonic() + timeout
+    while len(messages) < count:
+        assert time.monotonic() < deadline, f"Only {len(messages)} of {count} messages came."
+        message = next(consumer)
+        if message is not None:
+            messages.append(message)
+    return messages
+
+
+def message_to(queue_name: str, *args: Any, actor_name: str = "nobody", **options: Any) -> Message[Any]:
+    """Return a message that no actor needs to exist for."""
+    return Message(queue_name=queue_name, actor_name=actor_name, args=args, kwargs={}, options=options)
+
+
+def ids(messages: Iterable[Any]) -> list[str]:
+    """Return the ids of messages, in their order."""
+    return [message.message_id for message in messages]
+
+
+@pytest.fixture(params=ADAPTERS, ids=lambda kind: kind.name)
+def adapter(request: pytest.FixtureRequest) -> Iterator[BrokerAdapter]:
+    """The adapter of each broker in turn."""
+    adapter: BrokerAdapter = request.param()
+    yield adapter
+    adapter.close()
+
+
+@pytest.fixture
+def broker(adapter: BrokerAdapter) -> Iterator[Broker]:
+    """Each broker in turn, with the default middleware, emptied afterwards."""
+    broker = adapter.make()
+    yield broker
+    broker.flush_all()
+    broker.close()
+
+
+@pytest.fixture
+def queue(broker: Broker) -> str:
+    """A declared queue that no other test uses."""
+    queue_name = f"contract-{uuid.uuid4().hex[:12]}"
+    broker.declare_queue(queue_name)
+    return queue_name
+
+
+@pytest.fixture
+def start_worker(broker: Broker) -> Iterator[StartWorker]:
+    """Starts workers; those that still run are stopped when the test ends, before its broker is closed."""
+    workers: list[Worker] = []
+
+    def start(on: Broker | None = None, *, threads: int = 2, prefetch: int | None = None) -> Worker:
+        worker = Worker(on or broker, worker_timeout=50, worker_threads=threads)
+        if prefetch is not None:
+            worker.queue_prefetch = prefetch
+        workers.append(worker)
+        worker.start()
+        return worker
+
+    yield start
+    for worker in workers:
+        worker.resume()
+        worker.stop(timeout=10_000)
