@@ -29,6 +29,8 @@ class Callbacks(Middleware):
         result: Any = None,
         exception: BaseException | None = None,
     ) -> None:
+        if exception is None and message.failed:
+            exception = message._exception or Exception(f"{message} failed.")
         option = "on_success" if exception is None else "on_failure"
         actor_name = message_option(broker, message, option, truthy=True)
         if not actor_name:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
     from ..broker import Broker, MessageProxy
     from ..worker import Worker
+
+
+#: Seconds for which a thread that can't be told yet is tried again.
+PATIENCE = 0.2
 
 
 class Shutdown(Interrupt):
@@ -91,9 +96,17 @@ class _ShutdownManager:
                 self.notifications.discard(thread_id)
 
     def notify_all(self) -> None:
-        with self.lock:
-            for thread_id in self.notifications:
-                self.logger.info(
-                    "Worker shutdown notification. Raising exception in worker thread %r.", thread_id
-                )
-                raise_thread_exception(thread_id, Shutdown)
+        deadline = time.monotonic() + PATIENCE
+        told: set[int] = set()
+        while True:
+            with self.lock:
+                for thread_id in self.notifications - told:
+                    self.logger.info(
+                        "Worker shutdown notification. Raising exception in worker thread %r.", thread_id
+                    )
+                    if raise_thread_exception(thread_id, Shutdown) is not False:
+                        told.add(thread_id)
+                waiting = self.notifications - told
+            if not waiting or time.monotonic() > deadline:
+                return
+            time.sleep(0.002)  # its actor is about to begin, or was interrupted a moment ago

@@ -125,8 +125,10 @@ class _DeadlineManager:
             self.deadlines.pop(thread_id, None)
 
     def _run(self, wakeup: threading.Event) -> None:
-        while self.running and wakeup is self.wakeup:
-            wakeup.clear()
+        while True:
+            wakeup.clear()  # before the look at `running`, or a stop between the two would be missed
+            if not self.running or wakeup is not self.wakeup:
+                return
             with self.lock:
                 nearest = min((d for d in self.deadlines.values() if d is not None), default=float("inf"))
                 self.next_check = nearest

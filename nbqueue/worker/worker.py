@@ -115,6 +115,8 @@ class Worker:
 
     def pause(self) -> None:
         """Stop taking messages; returns once the running ones are done."""
+        if not self.running:
+            return
         self.paused = True
         threads: list[ConsumerThread | WorkerThread] = [*self.consumers.values(), *self.workers]
         for thread in threads:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -193,7 +194,7 @@ def test_results_of_dead_handles_are_dropped_in_the_end() -> None:
         backend.store_result(message, 5, 1)
         del message
     gc.collect()
-    assert len(backend._held) + len(backend._results.values) < 300
+    assert len(backend._results.aside) + len(backend._results.values) < 300
     assert len(backend._handles) < 300
 
 
@@ -218,16 +219,15 @@ def test_a_result_that_is_moved_aside_while_somebody_looks_is_found(block: bool)
     backend.track(message)
     backend.store_result(message, 5, 1)
 
-    class Held(dict[str, Any]):
-        """Another result comes just after the first look at what is held."""
+    class Values(OrderedDict[str, Any]):
+        """Another result comes just as somebody looks for this one."""
 
         def get(self, key: str, default: Any = None) -> Any:
-            found = super().get(key, default)
-            backend._held = dict(self)
-            backend.store_result(make(), "other", 1)
-            return found
+            backend._results.values = OrderedDict(self)
+            backend._store("other", "other", 1)
+            return backend._results.values.get(key, default)
 
-    backend._held = Held(other=(b"0", math.inf))
+    backend._results.values = Values(backend._results.values)
     assert backend.get_result(message, block=block, timeout=100) == 5
 
 

@@ -31,10 +31,13 @@ class ResultStore:
     def __init__(self) -> None:
         self.mutex = threading.Lock()
         self.values: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
+        #: Values that were crowded out while somebody could still ask for them.
+        self.aside: dict[str, tuple[bytes, float]] = {}
         self.waiters: dict[str, list[threading.Lock]] = {}
 
     def get(self, key: str) -> bytes | None:
-        found = self.values.get(key)
+        # In this order: what is set aside is written there before it leaves the values.
+        found = self.values.get(key) or self.aside.get(key)
         if found is None or found[1] <= time.monotonic():
             return None
         return found[0]
@@ -53,7 +56,7 @@ class ResultStore:
             self.waiters.setdefault(key, []).append(bell)
         try:
             # An acquire without a time-out that is a float is the one a signal can interrupt everywhere.
-            bell.acquire(timeout=min(timeout, threading.TIMEOUT_MAX))
+            bell.acquire(timeout=min(max(timeout, 0.0), threading.TIMEOUT_MAX))
             return self.get(key)
         finally:
             with self.mutex:
@@ -65,11 +68,15 @@ class ResultStore:
 
     def put(self, key: str, data: bytes, expires: float) -> None:
         with self.mutex:
-            self.values[key] = (data, expires)
-            self.values.move_to_end(key)
-            bells = self.waiters.pop(key, ()) if self.waiters else ()
+            bells = self.put_locked(key, data, expires)
         for bell in bells:
             bell.release()
+
+    def put_locked(self, key: str, data: bytes, expires: float) -> list[threading.Lock]:
+        """Put a value while the mutex is held; return the bells of those who wait for it."""
+        self.values[key] = (data, expires)
+        self.values.move_to_end(key)
+        return self.waiters.pop(key, []) if self.waiters else []
 
 
 class StubBackend(ResultBackend):
@@ -125,7 +132,6 @@ class HandleBackend(StubBackend):
         """Forget everything, locks included (a forked child starts with this)."""
         self._results = ResultStore()
         self._handles: dict[str, weakref.ref[Any]] = {}
-        self._held: dict[str, tuple[bytes, float]] = {}
         # Keys of handles that died. Filled by the garbage collector, which may run anywhere: no lock.
         self._dead: deque[str] = deque()
         self._bytes = 0
@@ -138,28 +144,28 @@ class HandleBackend(StubBackend):
         if len(dead) > 100:
             self._bury()
 
-    def _get(self, key: str) -> Any:
-        held = self._held.get(key)
-        return self.encoder.decode(held[0]) if held is not None else super()._get(key)
-
-    def _wait(self, message: AnyMessage, timeout: float) -> Any:
-        if not self._held:
-            return super()._wait(message, timeout)
-        held = self._held.get(self.build_message_key(message))
-        return self.encoder.decode(held[0]) if held is not None else super()._wait(message, timeout)
-
     def _store(self, key: str, value: Any, ttl: int) -> None:
         data = self.encoder.encode(value)
-        self._results.put(key, data, _FOR_EVER)
+        store = self._results
+        with store.mutex:
+            replaced = store.values.get(key)
+            self._bytes += len(data) - (len(replaced[0]) if replaced is not None else 0)
+            bells = store.put_locked(key, data, _FOR_EVER)
+            if len(store.values) > self.keep or self._bytes > self.keep_bytes:
+                self._evict()
+        for bell in bells:
+            bell.release()
+
+    def _evict(self) -> None:
+        """Drop the oldest results; those whose handle lives are set aside first. The mutex is held."""
         results = self._results.values
-        with self._results.mutex:
-            self._bytes += len(data)
-            while len(results) > self.keep or (self._bytes > self.keep_bytes and len(results) > 1):
-                oldest, entry = results.popitem(last=False)
-                self._bytes -= len(entry[0])
-                handle = self._handles.get(oldest)
-                if handle is not None and handle() is not None:
-                    self._held[oldest] = entry
+        while len(results) > self.keep or (self._bytes > self.keep_bytes and len(results) > 1):
+            oldest, entry = next(iter(results.items()))
+            handle = self._handles.get(oldest)
+            if handle is not None and handle() is not None:
+                self._results.aside[oldest] = entry
+            del results[oldest]
+            self._bytes -= len(entry[0])
 
     def _bury(self) -> None:
         with self._results.mutex:
@@ -168,7 +174,7 @@ class HandleBackend(StubBackend):
                 handle = self._handles.get(key)
                 if handle is not None and handle() is None:
                     del self._handles[key]
-                    self._held.pop(key, None)
+                    self._results.aside.pop(key, None)
 
     def has(self, message: Message[Any]) -> bool:
         """Whether the message's result is here."""
