@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from heapq import heappush
 from queue import PriorityQueue
-from threading import Event, Lock, RLock, Thread
+from threading import Event, Lock, RLock, Thread, current_thread
 from typing import TYPE_CHECKING, Any
 
 from ..broker import BatchConsumer, Consumer, MessageProxy
@@ -40,13 +40,14 @@ SETTLE_BATCH = 64
 Settled = tuple[MessageProxy, "Callable[[], None] | None"]
 
 
-def put_all(queue: WorkQueue, items: list[WorkQueueItem]) -> None:
-    """Put many items at once and wake as many threads."""
+def put_all(queue: WorkQueue, items: list[WorkQueueItem], *, wake: int) -> None:
+    """Put many items at once and wake some of the threads that wait for them."""
     with queue.mutex:
         for item in items:
             heappush(queue.queue, item)
         queue.unfinished_tasks += len(items)
-        queue.not_empty.notify(len(items))
+        if wake:
+            queue.not_empty.notify(wake)
 
 
 class ConsumerThread(Thread):
@@ -177,7 +178,8 @@ class ConsumerThread(Thread):
             self._held += len(messages)
         ready = [item for message in messages if (item := self._sort(message)) is not None]
         if ready:
-            put_all(self.work_queue, ready)
+            # A worker thread that fetches takes one of them itself.
+            put_all(self.work_queue, ready, wake=len(ready) - (current_thread() is not self))
 
     def _announce(self) -> None:
         """Wake a worker thread, because the queue may hold something. Any thread."""

@@ -119,6 +119,8 @@ class WorkerThread(Thread):
                 if self.paused:
                     # Not on `not_empty`: a wake-up meant for a thread that works must not end here.
                     self.paused_event.set()
+                    if queue.queue:
+                        queue.not_empty.notify()  # it may have fetched this and does not take it
                     self._resting.wait()
                     continue
                 if queue.queue:
