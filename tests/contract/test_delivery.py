@@ -172,9 +172,7 @@ def test_a_worker_that_is_stopped_while_messages_wait_loses_none(
     assert sorted(seen) == list(range(200))
 
 
-def test_stopping_a_worker_twice_does_no_harm(
-    broker: Broker, queue: str, start_worker: StartWorker
-) -> None:
+def test_stopping_a_worker_twice_does_no_harm(broker: Broker, queue: str, start_worker: StartWorker) -> None:
     note, seen = noting_actor(broker, queue)
     worker = start_worker()
     note.send(1)
