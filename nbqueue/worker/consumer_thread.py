@@ -37,6 +37,9 @@ SETTLE_LAG = 0.005
 #: Finished messages that are settled at once, however busy the worker is.
 SETTLE_BATCH = 64
 
+#: An eta is made of a time that was rounded down to a millisecond: so much later nothing runs early.
+ROUNDING = 1
+
 Settled = tuple[MessageProxy, "Callable[[], None] | None"]
 
 
@@ -204,7 +207,7 @@ class ConsumerThread(Thread):
         """Milliseconds until a delayed message is due or something must be settled."""
         timeout: float | None = None
         if not self.paused and self.delay_queue.queue:
-            timeout = max(0.0, self.delay_queue.queue[0][0] - time.time() * 1000)
+            timeout = max(0.0, self.delay_queue.queue[0][0] + ROUNDING - time.time() * 1000)
         if (settle_at := self._settle_at) is not None:
             lag = max(0.0, (settle_at - time.monotonic()) * 1000)
             timeout = lag if timeout is None else min(timeout, lag)
@@ -256,7 +259,7 @@ class ConsumerThread(Thread):
 
     def handle_delayed_messages(self) -> None:
         """Enqueue the delayed messages that are due, then acknowledge their originals."""
-        while self.delay_queue.queue and self.delay_queue.queue[0][0] <= current_millis():
+        while self.delay_queue.queue and self.delay_queue.queue[0][0] + ROUNDING <= current_millis():
             entry = self.delay_queue.get_nowait()
             message = entry[2]
             due = message.copy(queue_name=q_name(message.queue_name))

@@ -110,7 +110,7 @@ class WorkerThread(Thread):
             self.gate.unregister()
 
     def _take(self) -> WorkQueueItem | None:
-        """Wait for the next message; None when the thread was stopped or resumed instead."""
+        """Wait for the next message; None when the thread was stopped instead."""
         queue = self.work_queue
         while True:
             with queue.not_empty:
@@ -123,10 +123,11 @@ class WorkerThread(Thread):
                         queue.not_empty.notify()  # it may have fetched this and does not take it
                     self._resting.wait()
                     continue
-                if queue.queue:
-                    return heapq.heappop(queue.queue)
+                # Arrivals first: one of them may go before what is ready.
                 consumer = self._next_consumer()
                 if consumer is None:
+                    if queue.queue:
+                        return heapq.heappop(queue.queue)
                     queue.not_empty.wait()
             if consumer is not None:
                 consumer.fetch_ready()
