@@ -9,11 +9,13 @@ from . import errors as errors
 from . import logging as logging
 from . import message as message
 from . import middleware as middleware
+from . import rate_limits as rate_limits
 from . import results as results
 from . import threading as threading
 from . import worker as worker
 from .actor import Actor, actor
 from .broker import Broker, Consumer, MessageProxy, get_broker, set_broker
+from .composition import group, pipeline
 from .embedded import start, stop
 from .encoder import Encoder, JSONEncoder, PickleEncoder
 from .errors import (
@@ -30,6 +32,7 @@ from .errors import (
     RateLimitExceeded,
     Retry,
 )
+from .generic import GenericActor
 from .logging import get_logger
 from .message import Message, get_encoder, set_encoder
 from .middleware import Middleware
@@ -51,6 +54,7 @@ __all__ = [
     "DramatiqError",
     "Encoder",
     "EnqueueError",
+    "GenericActor",
     "JSONEncoder",
     "Message",
     "MessageProxy",
@@ -67,6 +71,8 @@ __all__ = [
     "get_broker",
     "get_encoder",
     "get_logger",
+    "group",
+    "pipeline",
     "set_broker",
     "set_encoder",
     "start",

@@ -9,16 +9,19 @@ from __future__ import annotations
 import inspect
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from logging import DEBUG
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from .broker import Broker, get_broker
 from .encoding_errors import explain_unencodable
 from .logging import get_logger
 from .message import Message
 from .running import is_interactive
+
+if TYPE_CHECKING:
+    from .composition import group
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -194,6 +197,26 @@ class Actor(Generic[P, R]):
                 raise TypeError(explanation) from None
             raise
         return sent.sent_by(self.broker) if isinstance(sent, Message) else sent
+
+    def map(self, iterable: Iterable[Any]) -> group:
+        """Send one message an item, the item as its only argument; return them as a started group.
+
+        The iterable is read lazily, in chunks.
+
+        Raises:
+          EnqueueError: stopped at an error; says what was sent and what wasn't.
+        """
+        return self._send_all(self.message_with_options(args=(item,)) for item in iterable)
+
+    def starmap(self, iterable: Iterable[Iterable[Any]]) -> group:
+        """Like `map`, with items that are the positional arguments."""
+        return self._send_all(self.message_with_options(args=tuple(items)) for items in iterable)
+
+    def _send_all(self, messages: Iterable[Message[Any]]) -> group:
+        from .composition import group
+
+        broker = self.broker
+        return group.started([m.sent_by(broker) for m in broker.enqueue_many(messages)], broker=broker)
 
     def __str__(self) -> str:
         return f"Actor({self.actor_name})"

@@ -299,6 +299,9 @@ class Broker:
     def before_wait(self, message: Message[Any]) -> None:
         """Called before somebody waits for the message's result; raises when waiting would be in vain."""
 
+    def keep_results_of(self, messages: Iterable[Message[Any]]) -> None:
+        """Called with handles whose messages are enqueued by others, the later steps of a pipeline."""
+
     def hand_over(self, successor: Broker) -> None:
         """Called when another broker becomes the broker of this process."""
 

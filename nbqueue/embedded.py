@@ -14,12 +14,14 @@ import threading
 import time
 import weakref
 from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from .brokers.stub import StubBroker
 from .errors import BrokerError
 from .logging import get_logger
-from .middleware import CurrentMessage, Middleware, Retries, default_middleware
+from .middleware import CurrentMessage, GroupCallbacks, Middleware, Retries, default_middleware
+from .rate_limits.backends import StubBackend as StubLimits
 from .results import Results
 from .results.backends.stub import HandleBackend
 from .running import is_interactive, running_message
@@ -37,7 +39,7 @@ KERNEL_EXIT_TIMEOUT = 1000
 
 
 def session_middleware(results: HandleBackend | None = None) -> list[Middleware]:
-    """Return the session profile: the default middleware, results on, and the current message.
+    """Return the session profile: the default middleware, results, group callbacks, the current message.
 
     In an interactive session an actor that names no `max_retries` isn't retried: its error shows now.
     """
@@ -45,6 +47,7 @@ def session_middleware(results: HandleBackend | None = None) -> list[Middleware]
         Retries(unasked=not is_interactive()) if kind is Retries else kind() for kind in default_middleware
     ]
     profile.append(Results(backend=results or HandleBackend(), store_results=True))
+    profile.append(GroupCallbacks(StubLimits()))
     profile.append(CurrentMessage())
     return profile
 
@@ -149,6 +152,10 @@ class EmbeddedBroker(StubBroker):
                 f"{message} would wait for ever: the embedded worker is paused. Run its resume()."
             )
 
+    def keep_results_of(self, messages: Iterable[Message[Any]]) -> None:
+        for message in messages:
+            self.results.track(message)
+
     def hand_over(self, successor: Broker) -> None:
         if self.used:
             raise RuntimeError(
@@ -210,7 +217,7 @@ class EmbeddedBroker(StubBroker):
         self.used = self.stopped = self._booted = False
         self.middleware[:] = [m for m in self.middleware if not hasattr(m, "worker")]
         for name in self.queues:
-            self.queues[name] = type(self.queues[name])()
+            self.queues[name] = self._new_queue(name)
         self.dead_letters_by_queue.clear()
         self._consumers = {}
         self._consumers_lock = threading.Lock()

@@ -32,12 +32,12 @@ def explain_unencodable(actor_name: str, fn: Callable[..., Any], message: Messag
         if not _encodable(value):
             path, culprit = _culprit(name, value)
             return (
-                f"{actor_name}.send(): argument {path!r} is a {_type_name(culprit)}, which JSON can't "
+                f"{actor_name}.send(): argument {path!r} is {_a_type(culprit)}, which JSON can't "
                 f"carry. {_advice(culprit)}"
             )
     for name, value in message.options.items():
         if not _encodable(value):
-            return f"{actor_name}: option {name!r} is a {_type_name(value)}, which JSON can't carry."
+            return f"{actor_name}: option {name!r} is {_a_type(value)}, which JSON can't carry."
     return None
 
 
@@ -50,6 +50,11 @@ def _named_arguments(fn: Callable[..., Any], message: Message[Any]) -> Iterator[
         yield from bound.arguments.items()
         return
     yield from message.kwargs.items()
+
+
+def _a_type(value: Any) -> str:
+    name = _type_name(value)
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
 def _encodable(value: Any) -> bool:

@@ -21,6 +21,7 @@ from .running import inside_actor, waiting_for, watchers
 
 if TYPE_CHECKING:
     from .broker import Broker
+    from .composition import pipeline
     from .results.backend import ResultBackend
 
 R = TypeVar("R")
@@ -218,6 +219,14 @@ class Message(Generic[R]):
             broker.before_wait(self)
         with waiting_for(self) if watchers else _NOBODY:
             return backend.get_result(self, block=True, timeout=timeout)  # type: ignore[no-any-return]
+
+    def __or__(self, other: Message[Any] | pipeline) -> pipeline:
+        """Return the pipeline of this message and another one, or a pipeline."""
+        from .composition import pipeline
+
+        if not isinstance(other, (Message, pipeline)):
+            return NotImplemented
+        return pipeline([self, other])
 
     def __str__(self) -> str:
         arguments = [repr(value) for value in self.args]

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from queue import Queue
 from threading import Condition, Lock
 from typing import Any
@@ -52,11 +53,11 @@ class StubBroker(Broker):
         if queue_name in self.queues:
             return
         self.emit_before("declare_queue", queue_name)
-        self.queues[queue_name] = Queue()
+        self.queues[queue_name] = self._new_queue(queue_name)
         self.emit_after("declare_queue", queue_name)
         delay_queue = dq_name(queue_name)
         if delay_queue not in self.queues:
-            self.queues[delay_queue] = Queue()
+            self.queues[delay_queue] = self._new_queue(delay_queue)
         self.delay_queues.add(delay_queue)
         self.emit_after("declare_delay_queue", delay_queue)
 
@@ -86,6 +87,9 @@ class StubBroker(Broker):
         self._publish(message.queue_name, [message.encode()])
         self.emit_after("enqueue", message, delay)
         return message
+
+    def _new_queue(self, queue_name: str) -> Queue[bytes]:
+        return _AnnouncingQueue(partial(self._announce, queue_name))
 
     def _publish(self, queue_name: str, bodies: list[bytes]) -> None:
         queue = self.queues[queue_name]
@@ -167,6 +171,18 @@ class StubBroker(Broker):
             return self.queues[queue_name]
         except KeyError:
             raise QueueNotFound(queue_name) from None
+
+
+class _AnnouncingQueue(Queue[bytes]):
+    """A queue that tells workers also of what programs put into it past the broker."""
+
+    def __init__(self, announce: Callable[[], None]) -> None:
+        super().__init__()
+        self.announce = announce
+
+    def put(self, item: bytes, block: bool = True, timeout: float | None = None) -> None:
+        super().put(item, block, timeout)
+        self.announce()
 
 
 class _StubMessageProxy(MessageProxy):

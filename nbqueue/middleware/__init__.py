@@ -6,6 +6,7 @@ from ..threading import Interrupt, raise_thread_exception
 from .age_limit import AgeLimit
 from .callbacks import Callbacks
 from .current_message import CurrentMessage
+from .group_callbacks import GroupCallbacks
 from .middleware import Middleware, MiddlewareError, SkipMessage
 from .pipelines import Pipelines
 from .retries import Retries
@@ -26,6 +27,7 @@ __all__ = [
     "AgeLimit",
     "Callbacks",
     "CurrentMessage",
+    "GroupCallbacks",
     "Interrupt",
     "Middleware",
     "MiddlewareError",

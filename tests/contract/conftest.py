@@ -6,6 +6,7 @@ consumers and workers; what it can't express (bytes of a foreign program, the de
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import nbqueue
 from nbqueue import Broker, Consumer, Message, MessageProxy, Middleware, Worker
 from nbqueue.brokers.stub import StubBroker
 
@@ -98,6 +100,41 @@ def message_to(queue_name: str, *args: Any, actor_name: str = "nobody", **option
 def ids(messages: Iterable[Any]) -> list[str]:
     """Return the ids of messages, in their order."""
     return [message.message_id for message in messages]
+
+
+class Gate:
+    """What an actor runs into: `entered` when it got there, and `opened` to let it end."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self.opened = threading.Event()
+
+    def __call__(self) -> None:
+        self.entered.set()
+        assert self.opened.wait(30)
+
+
+def gated_actor(broker: Broker, queue: str) -> tuple[nbqueue.Actor[[], None], Gate]:
+    """Return an actor that ends when its gate is opened."""
+    gate = Gate()
+
+    @nbqueue.actor(broker=broker, queue_name=queue, actor_name=f"gated-{queue}", max_retries=0)
+    def gated() -> None:
+        gate()
+
+    return gated, gate
+
+
+def noting_actor(broker: Broker, queue: str, **options: Any) -> tuple[nbqueue.Actor[[int], None], list[int]]:
+    """Return an actor that notes its argument."""
+    seen: list[int] = []
+    options.setdefault("actor_name", f"note-{queue}")
+
+    @nbqueue.actor(broker=broker, queue_name=queue, max_retries=0, **options)
+    def note(number: int) -> None:
+        seen.append(number)
+
+    return note, seen
 
 
 @pytest.fixture(params=ADAPTERS, ids=lambda kind: kind.name)

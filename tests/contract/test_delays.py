@@ -10,7 +10,6 @@ import pytest
 
 import nbqueue
 from nbqueue import Broker, QueueJoinTimeout
-from nbqueue.message import Message
 from nbqueue.middleware import CurrentMessage
 
 from .conftest import BrokerAdapter, StartWorker, ids, message_to, wait_until
@@ -179,9 +178,7 @@ def test_an_eta_in_the_far_future_does_not_hold_up_the_others(
     broker: Broker, queue: str, start_worker: StartWorker, eta: Any
 ) -> None:
     stamp, seen = stamping_actor(broker, queue)
-    late: Message[Any] = stamp.message_with_options(args=(1,)).copy(
-        queue_name=f"{queue}.DQ", options={"eta": eta}
-    )
+    late = stamp.message_with_options(args=(1,)).copy(queue_name=f"{queue}.DQ", options={"eta": eta})
     broker.enqueue(late)
     start_worker()
     stamp.send(2)

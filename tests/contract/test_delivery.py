@@ -1,52 +1,16 @@
-"""How consumers and workers share a queue: bounds, order, priority, giving back, pausing, hooks."""
+"""How consumers and workers share a queue: bounds, order, priority, giving back, pausing."""
 
 from __future__ import annotations
 
 import threading
 from contextlib import closing
-from typing import Any
 
 import pytest
 
 import nbqueue
-from nbqueue import Broker, Middleware, QueueJoinTimeout
+from nbqueue import Broker, QueueJoinTimeout
 
-from .conftest import StartWorker, ids, message_to, take, wait_until
-
-
-class Gate:
-    """What an actor runs into: `entered` when it got there, and `opened` to let it end."""
-
-    def __init__(self) -> None:
-        self.entered = threading.Event()
-        self.opened = threading.Event()
-
-    def __call__(self) -> None:
-        self.entered.set()
-        assert self.opened.wait(30)
-
-
-def gated_actor(broker: Broker, queue: str) -> tuple[nbqueue.Actor[[], None], Gate]:
-    """Return an actor that ends when its gate is opened."""
-    gate = Gate()
-
-    @nbqueue.actor(broker=broker, queue_name=queue, actor_name=f"gated-{queue}", max_retries=0)
-    def gated() -> None:
-        gate()
-
-    return gated, gate
-
-
-def noting_actor(broker: Broker, queue: str, **options: Any) -> tuple[nbqueue.Actor[[int], None], list[int]]:
-    """Return an actor that notes its argument."""
-    seen: list[int] = []
-    options.setdefault("actor_name", f"note-{queue}")
-
-    @nbqueue.actor(broker=broker, queue_name=queue, max_retries=0, **options)
-    def note(number: int) -> None:
-        seen.append(number)
-
-    return note, seen
+from .conftest import StartWorker, gated_actor, ids, message_to, noting_actor, take, wait_until
 
 
 def test_a_consumer_never_has_more_than_its_prefetch_in_hand(broker: Broker, queue: str) -> None:
@@ -123,14 +87,11 @@ def test_the_lower_number_of_priority_runs_first_and_equals_run_in_order(
         actors.append(record)
     gated, gate = gated_actor(broker, f"{queue}-gate")
     gated.send()
-    worker = start_worker(threads=1, prefetch=50)
+    start_worker(threads=1, prefetch=50)
     assert gate.entered.wait(10)
     for number in range(4):
         for actor in actors:
             actor.send(number)
-    # A worker orders what it holds. The one thread is busy, so what it holds is what it was handed.
-    for consumer in worker.consumers.values():
-        wait_until(lambda consumer=consumer: consumer.consumer is not None)  # type: ignore[misc]
     gate.opened.set()
     wait_until(lambda: len(ran) == 12)
     assert ran == [(priority, number) for priority in (-5, 0, 100) for number in range(4)]
@@ -280,24 +241,3 @@ def test_a_queue_declared_after_the_worker_started_is_served(
     note.send(1)
     note.send_with_options(args=(2,), delay=50)
     wait_until(lambda: seen == [1, 2])
-
-
-class Trace(Middleware):
-    """Notes the hooks in which messages pass, and what they were called with."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[str, str]] = []
-
-    def __getattribute__(self, name: str) -> Any:
-        verb = name.partition("_")[2]
-        if name.startswith(("before_", "after_")) and verb in HOOKS:
-
-            def note(broker: Broker, message: Any, *args: Any, **kwargs: Any) -> None:
-                queue_name = "delayed" if message.queue_name.endswith(".DQ") else "ready"
-                self.calls.append((message.message_id, f"{name} {queue_name}"))
-
-            return note
-        return super().__getattribute__(name)
-
-
-HOOKS = {"enqueue", "delay_message", "process_message", "ack", "nack"}

@@ -136,3 +136,18 @@ def test_whether_a_broker_keeps_results_is_known() -> None:
     with_results = StubBroker([Results(backend=StubBackend())])
     assert has_results_middleware(with_results) is True
     assert has_results_middleware(StubBroker([])) is False
+
+
+def test_bytes_put_into_a_queue_past_the_broker_are_seen_by_a_running_worker(
+    broker: StubBroker, start_worker: Callable[..., Worker]
+) -> None:
+    done: list[int] = []
+
+    @nbqueue.actor
+    def note(n: int) -> None:
+        done.append(n)
+
+    start_worker(broker)
+    broker.queues["default"].put(note.message(1).encode())
+    broker.join("default", timeout=5000)
+    assert done == [1]

@@ -139,6 +139,9 @@ class HandleBackend(StubBackend):
     def track(self, message: Message[Any]) -> None:
         """Keep the message's result for as long as this object lives."""
         key = self.build_message_key(message)
+        present = self._handles.get(key)
+        if present is not None and present() is not None:
+            return  # a retry or a step of a pipeline is enqueued anew; the handle is the one that asks
         dead = self._dead
         self._handles[key] = weakref.ref(message, lambda _, key=key: dead.append(key))  # type: ignore[misc]
         if len(dead) > 100:

@@ -1,0 +1,251 @@
+"""Messages that belong together: a pipeline runs them one after the other, a group all at once.
+
+Both are handles like a message: they are run once, and asked for results. The links of a pipeline and the
+callbacks of a group travel in the options of their messages, so that workers need no other state.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from .broker import get_broker
+from .errors import ResultMissing
+from .message import Message, generate_unique_id
+from .running import inside_actor
+
+if TYPE_CHECKING:
+    from .broker import Broker
+    from .middleware.group_callbacks import GroupCallbacks
+    from .results.backend import ResultBackend
+
+    Child: TypeAlias = "Message[Any] | pipeline | group"
+
+#: How long a wait with `block=True` lasts unless told otherwise, in milliseconds.
+DEFAULT_TIMEOUT = 10_000
+
+
+class _Wait:
+    """Whether to wait for results, and until when: one deadline for all of them."""
+
+    def __init__(self, broker: Broker, block: bool | None, timeout: float | None) -> None:
+        if block is None:
+            block = broker.session_profile and not inside_actor()
+            timeout = math.inf if block and timeout is None else timeout
+        self.block = block
+        self.deadline = time.monotonic() + (DEFAULT_TIMEOUT if timeout is None else timeout) / 1000
+
+    def remaining(self) -> float | None:
+        """Milliseconds that are left."""
+        return max(0.0, (self.deadline - time.monotonic()) * 1000) if self.block else None
+
+
+class pipeline:
+    """Messages of which each gets the result of the one before as its last argument.
+
+    Parameters:
+      children: messages and pipelines; all are copied.
+      broker: the broker that runs them; `get_broker()` by default.
+    """
+
+    def __init__(self, children: Iterable[Message[Any] | pipeline], *, broker: Broker | None = None) -> None:
+        self.broker = broker or get_broker()
+        self.messages: list[Message[Any]] = []
+        for child in children:
+            self.messages += [m.copy() for m in (child.messages if isinstance(child, pipeline) else [child])]
+        for message, following in zip(self.messages, self.messages[1:], strict=False):
+            # Not a copy: the options are shared, so that the head comes to hold the whole chain.
+            message.options["pipe_target"] = following.asdict()
+
+    def __len__(self) -> int:
+        return len(self.messages)
+
+    def __or__(self, other: Message[Any] | pipeline) -> pipeline:
+        if not isinstance(other, (Message, pipeline)):
+            return NotImplemented
+        return pipeline([self, other], broker=self.broker)
+
+    def __str__(self) -> str:
+        return f"pipeline([{', '.join(map(str, self.messages))}])"
+
+    def run(self, *, delay: int | None = None) -> pipeline:
+        """Enqueue the first message; each enqueues the next. Return the pipeline.
+
+        Parameters:
+          delay: milliseconds before the first message runs.
+        """
+        first = self.messages[0]
+        own = first.options.get("delay") or 0
+        self.broker.keep_results_of(self.messages)
+        self.broker.enqueue(first, delay=max(delay or 0, own) or None)
+        return self
+
+    @property
+    def completed(self) -> bool:
+        """Whether the last message has a result. RuntimeError without a result backend."""
+        return _has_result(self.broker, self.messages[-1])
+
+    @property
+    def completed_count(self) -> int:
+        """How many messages have a result, from the first on. RuntimeError without a result backend."""
+        count = 0
+        for message in self.messages:
+            if not _has_result(self.broker, message):
+                break
+            count += 1
+        return count
+
+    def get_result(self, *, block: bool | None = None, timeout: float | None = None) -> Any:
+        """Return the result of the last message; parameters and errors as `Message.get_result`."""
+        wait = _Wait(self.broker, block, timeout)
+        return _result(self.broker, self.messages[-1], wait)
+
+    def get_results(self, *, block: bool | None = None, timeout: float | None = None) -> Iterator[Any]:
+        """Yield the result of each message; the timeout (ms) is for all together."""
+        wait = _Wait(self.broker, block, timeout)
+        for message in self.messages:
+            yield _result(self.broker, message, wait)
+
+
+class group:
+    """Messages that run at the same time.
+
+    Parameters:
+      children: messages, pipelines and groups.
+      broker: the broker that runs them; `get_broker()` by default.
+    """
+
+    def __init__(self, children: Iterable[Child], *, broker: Broker | None = None) -> None:
+        self.children: list[Child] = list(children)
+        self.broker = broker or get_broker()
+        self.completion_callbacks: list[dict[str, Any]] = []
+        self._sent: list[Message[Any]] = []
+
+    @classmethod
+    def started(cls, sent: list[Message[Any]], *, broker: Broker) -> group:
+        """Return the group of messages that were sent already."""
+        running = cls(sent, broker=broker)
+        running._sent = sent
+        return running
+
+    def __len__(self) -> int:
+        return len(self.children)
+
+    def __str__(self) -> str:
+        return f"group([{', '.join(map(str, self.children))}])"
+
+    def add_completion_callback(self, message: Message[Any]) -> None:
+        """Have a message enqueued once every child has succeeded. Needs the GroupCallbacks middleware."""
+        self.completion_callbacks.append(message.asdict())
+
+    def run(self, *, delay: int | None = None) -> group:
+        """Enqueue all children. Return the group.
+
+        Parameters:
+          delay: milliseconds before they run.
+
+        Raises:
+          RuntimeError: there are callbacks and the broker has no GroupCallbacks middleware.
+          NotImplementedError: there are callbacks and a child is a group.
+          EnqueueError: stopped at the first message that could not be enqueued.
+        """
+        children = self._with_callbacks() if self.completion_callbacks else self.children
+        plain: list[Message[Any]] = []
+        for child in children:
+            if isinstance(child, Message):
+                plain.append(child)
+            else:
+                self._enqueue(plain, delay)
+                plain = []
+                child.run(delay=delay)
+        self._enqueue(plain, delay)
+        return self
+
+    def _enqueue(self, messages: list[Message[Any]], delay: int | None) -> None:
+        if messages:
+            self.broker.keep_results_of([child for child in self.children if isinstance(child, Message)])
+            self._sent += self.broker.enqueue_many(messages, delay=delay)
+
+    def _with_callbacks(self) -> list[Child]:
+        from .middleware.group_callbacks import GroupCallbacks
+        from .rate_limits import Barrier
+
+        middleware: GroupCallbacks | None = next(
+            (item for item in self.broker.middleware if isinstance(item, GroupCallbacks)), None
+        )
+        if middleware is None:
+            raise RuntimeError(
+                "This group has completion callbacks, which need the GroupCallbacks middleware: "
+                "broker.add_middleware(GroupCallbacks(rate_limiter_backend))."
+            )
+        completion = generate_unique_id()
+        options = {
+            "group_completion_uuid": completion,
+            "group_completion_callbacks": self.completion_callbacks,
+        }
+        children: list[Child] = []
+        for child in self.children:
+            if isinstance(child, group):
+                raise NotImplementedError("Groups of groups can't have completion callbacks.")
+            if isinstance(child, pipeline):
+                *before, last = child.messages
+                children.append(pipeline([*before, last.copy(options=options)], broker=child.broker))
+            else:
+                children.append(child.copy(options=options))
+        barrier = Barrier(middleware.rate_limiter_backend, completion, ttl=middleware.barrier_ttl)
+        barrier.create(len(children))
+        return children
+
+    @property
+    def completed(self) -> bool:
+        """Whether every child has a result. RuntimeError without a result backend."""
+        return self.completed_count == len(self)
+
+    @property
+    def completed_count(self) -> int:
+        """How many children have a result. RuntimeError without a result backend."""
+        return sum(
+            _has_result(self.broker, child) if isinstance(child, Message) else child.completed
+            for child in self.children
+        )
+
+    def get_results(self, *, block: bool | None = None, timeout: float | None = None) -> Iterator[Any]:
+        """Yield the results in the order of the children: a list for a group, the last for a pipeline.
+
+        The timeout (ms) is for all together. Parameters and errors as `Message.get_result`.
+        """
+        wait = _Wait(self.broker, block, timeout)
+        for child in self.children:
+            if isinstance(child, group):
+                yield list(child.get_results(block=wait.block, timeout=wait.remaining()))
+            elif isinstance(child, pipeline):
+                yield child.get_result(block=wait.block, timeout=wait.remaining())
+            else:
+                yield _result(self.broker, child, wait)
+
+    def wait(self, *, timeout: float | None = None) -> None:
+        """Wait until every child has a result, for `timeout` ms at most, then ResultTimeout."""
+        for _ in self.get_results(block=True, timeout=timeout):
+            pass
+
+
+def _backend(broker: Broker) -> ResultBackend:
+    return broker.get_results_backend()
+
+
+def _has_result(broker: Broker, message: Message[Any]) -> bool:
+    try:
+        _backend(broker).get_result(message)
+    except ResultMissing:
+        return False
+    return True
+
+
+def _result(broker: Broker, message: Message[Any], wait: _Wait) -> Any:
+    backend = _backend(broker)
+    if not wait.block:
+        return backend.get_result(message)
+    broker.before_wait(message)
+    return backend.get_result(message, block=True, timeout=wait.remaining())
