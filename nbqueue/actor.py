@@ -119,11 +119,11 @@ class Actor(Generic[P, R]):
         options: dict[str, Any],
     ) -> None:
         self.logger = get_logger(getattr(fn, "__module__", None) or "_", actor_name)
-        if inspect.iscoroutinefunction(fn):
-            raise TypeError(
-                f"{actor_name} is an async function; this version of nbqueue runs plain functions only. "
-                "Call asyncio.run() inside a plain actor."
-            )
+        self.is_async = inspect.iscoroutinefunction(fn)
+        if self.is_async:
+            from .asyncio import async_to_sync
+
+            fn = async_to_sync(fn)  # type: ignore[arg-type]
         self.fn = fn
         self.broker = broker
         self.actor_name = actor_name

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .broker import get_broker
@@ -37,9 +37,9 @@ class _Wait:
         self.block = block
         self.deadline = time.monotonic() + (DEFAULT_TIMEOUT if timeout is None else timeout) / 1000
 
-    def remaining(self) -> float | None:
+    def remaining(self) -> float:
         """Milliseconds that are left."""
-        return max(0.0, (self.deadline - time.monotonic()) * 1000) if self.block else None
+        return max(0.0, (self.deadline - time.monotonic()) * 1000)
 
 
 class pipeline:
@@ -101,6 +101,9 @@ class pipeline:
         """Return the result of the last message; parameters and errors as `Message.get_result`."""
         wait = _Wait(self.broker, block, timeout)
         return _result(self.broker, self.messages[-1], wait)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self.messages[-1].__await__()
 
     def get_results(self, *, block: bool | None = None, timeout: float | None = None) -> Iterator[Any]:
         """Yield the result of each message; the timeout (ms) is for all together."""
@@ -224,6 +227,33 @@ class group:
                 yield child.get_result(block=wait.block, timeout=wait.remaining())
             else:
                 yield _result(self.broker, child, wait)
+
+    def as_completed(self, *, timeout: float | None = None) -> Iterator[Child]:
+        """Yield the children as they end, those that fail included; ask each for its result.
+
+        Parameters:
+          timeout: milliseconds for all of them; None for as long as it takes.
+
+        Raises:
+          ResultTimeout: not all ended in time.
+        """
+        from .awaiting import as_completed
+
+        if any(isinstance(child, group) for child in self.children):
+            raise NotImplementedError("as_completed() of a group of groups: ask the inner groups.")
+        wait = _Wait(self.broker, True, math.inf if timeout is None else timeout)
+        items = [
+            (child, child.messages[-1] if isinstance(child, pipeline) else child)
+            for child in self.children
+            if not isinstance(child, group)
+        ]
+        return as_completed(items, _backend(self.broker), wait.remaining)
+
+    def __await__(self) -> Generator[Any, None, list[Any]]:
+        return self._get_results_async().__await__()
+
+    async def _get_results_async(self) -> list[Any]:
+        return [await child for child in self.children]
 
     def wait(self, *, timeout: float | None = None) -> None:
         """Wait until every child has a result, for `timeout` ms at most, then ResultTimeout."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from .brokers.stub import StubBroker
 from .errors import BrokerError
 from .logging import get_logger
-from .middleware import CurrentMessage, GroupCallbacks, Middleware, Retries, default_middleware
+from .middleware import AsyncIO, CurrentMessage, GroupCallbacks, Middleware, Retries, default_middleware
 from .rate_limits.backends import StubBackend as StubLimits
 from .results import Results
 from .results.backends.stub import HandleBackend
@@ -47,6 +47,7 @@ def session_middleware(results: HandleBackend | None = None) -> list[Middleware]
         Retries(unasked=not is_interactive()) if kind is Retries else kind() for kind in default_middleware
     ]
     profile.append(Results(backend=results or HandleBackend(), store_results=True))
+    profile.append(AsyncIO(lazy=True))
     profile.append(GroupCallbacks(StubLimits()))
     profile.append(CurrentMessage())
     return profile

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+from collections.abc import Generator
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta, timezone
 from threading import Lock
@@ -201,13 +202,9 @@ class Message(Generic[R]):
           RuntimeError: the broker has no result backend.
         """
         __tracebackhide__ = True  # IPython shows the caller's line instead
-        broker: Broker | None = None
+        broker = None
         if backend is None:
-            broker = self.broker
-            if broker is None:
-                from .broker import get_broker
-
-                broker = get_broker()
+            broker = self._home()
             backend = broker.get_results_backend()
         if block is None:
             block = broker is not None and broker.session_profile and not inside_actor()
@@ -219,6 +216,39 @@ class Message(Generic[R]):
             broker.before_wait(self)
         with waiting_for(self) if watchers else _NOBODY:
             return backend.get_result(self, block=True, timeout=timeout)  # type: ignore[no-any-return]
+
+    def _home(self) -> Broker:
+        """Return the broker that sent this message, or else the one of this process."""
+        if (broker := self.broker) is not None:
+            return broker
+        from .broker import get_broker
+
+        return get_broker()
+
+    async def get_result_async(
+        self, *, backend: ResultBackend | None = None, timeout: float | None = None
+    ) -> R:
+        """Return what the actor returned, without blocking the event loop meanwhile.
+
+        Parameters:
+          backend: where to look; by default the result backend of the broker that sent the message.
+          timeout: how long to wait, in milliseconds; None for as long as it takes.
+
+        Raises:
+          ResultFailure: the actor failed for good; holds its traceback.
+          ResultTimeout: there was no result within the timeout.
+          RuntimeError: the broker has no result backend.
+        """
+        from .awaiting import result_of
+
+        if backend is None:
+            broker = self._home()
+            backend = broker.get_results_backend()
+            broker.before_wait(self)
+        return await result_of(self, backend, math.inf if timeout is None else timeout)  # type: ignore[no-any-return]
+
+    def __await__(self) -> Generator[Any, None, R]:
+        return self.get_result_async().__await__()
 
     def __or__(self, other: Message[Any] | pipeline) -> pipeline:
         """Return the pipeline of this message and another one, or a pipeline."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..threading import Interrupt, raise_thread_exception
 from .age_limit import AgeLimit
+from .asyncio import AsyncIO
 from .callbacks import Callbacks
 from .current_message import CurrentMessage
 from .group_callbacks import GroupCallbacks
@@ -25,6 +26,7 @@ default_middleware: list[type[Middleware]] = [
 
 __all__ = [
     "AgeLimit",
+    "AsyncIO",
     "Callbacks",
     "CurrentMessage",
     "GroupCallbacks",

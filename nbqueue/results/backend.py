@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 import traceback
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -82,6 +83,13 @@ class ResultBackend:
                 raise ResultMissing(f"There is no result of {message} (yet, or any more).")
             return self.unwrap_result(value)
         return self.unwrap_result(self._wait(message, DEFAULT_TIMEOUT if timeout is None else timeout))
+
+    def subscribe(self, message: AnyMessage, callback: Callable[[], None]) -> Callable[[], None] | None:
+        """Have a callback called once the message has a result, at once if it has one. Any thread calls it.
+
+        Returns what undoes this, or None: this backend can't tell, and somebody has to wait.
+        """
+        return None
 
     def _wait(self, message: AnyMessage, timeout: float) -> Any:
         """Return the stored value as soon as there is one. Backends that can be woken override this."""

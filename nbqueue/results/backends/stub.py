@@ -10,7 +10,9 @@ import threading
 import time
 import weakref
 from collections import OrderedDict, deque
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from ...errors import ResultTimeout
 from ..backend import Missing, ResultBackend
@@ -25,6 +27,17 @@ if TYPE_CHECKING:
 _FOR_EVER = float("inf")
 
 
+class Bell(Protocol):
+    """What is rung for those who wait: a lock that is held, or a callback."""
+
+    def release(self) -> None: ...
+
+
+class _Callback:
+    def __init__(self, release: Callable[[], None]) -> None:
+        self.release = release
+
+
 class ResultStore:
     """Encoded values by key, and who waits for which key."""
 
@@ -33,7 +46,7 @@ class ResultStore:
         self.values: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
         #: Values that were crowded out while somebody could still ask for them.
         self.aside: dict[str, tuple[bytes, float]] = {}
-        self.waiters: dict[str, list[threading.Lock]] = {}
+        self.waiters: dict[str, list[Bell]] = {}
 
     def get(self, key: str) -> bytes | None:
         # In this order: what is set aside is written there before it leaves the values.
@@ -59,12 +72,27 @@ class ResultStore:
             bell.acquire(timeout=min(max(timeout, 0.0), threading.TIMEOUT_MAX))
             return self.get(key)
         finally:
-            with self.mutex:
-                bells = self.waiters.get(key)
-                if bells and bell in bells:
-                    bells.remove(bell)
-                    if not bells:
-                        del self.waiters[key]
+            self.leave(key, bell)
+
+    def subscribe(self, key: str, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have a callback called once there is a value at the key; return what undoes that."""
+        bell = _Callback(callback)
+        with self.mutex:
+            there = self.get(key) is not None
+            if not there:
+                self.waiters.setdefault(key, []).append(bell)
+        if there:
+            callback()
+        return partial(self.leave, key, bell)
+
+    def leave(self, key: str, bell: Bell) -> None:
+        """Stop waiting for a key."""
+        with self.mutex:
+            bells = self.waiters.get(key)
+            if bells and bell in bells:
+                bells.remove(bell)
+                if not bells:
+                    del self.waiters[key]
 
     def put(self, key: str, data: bytes, expires: float) -> None:
         with self.mutex:
@@ -72,7 +100,7 @@ class ResultStore:
         for bell in bells:
             bell.release()
 
-    def put_locked(self, key: str, data: bytes, expires: float) -> list[threading.Lock]:
+    def put_locked(self, key: str, data: bytes, expires: float) -> list[Bell]:
         """Put a value while the mutex is held; return the bells of those who wait for it."""
         self.values[key] = (data, expires)
         self.values.move_to_end(key)
@@ -89,6 +117,9 @@ class StubBackend(ResultBackend):
         super().__init__(**kwargs)
         self._results = self._shared
         self._stored = 0
+
+    def subscribe(self, message: AnyMessage, callback: Callable[[], None]) -> Callable[[], None]:
+        return self._results.subscribe(self.build_message_key(message), callback)
 
     def _get(self, key: str) -> Any:
         data = self._results.get(key)
