@@ -36,6 +36,7 @@ from .generic import GenericActor
 from .logging import get_logger
 from .message import Message, get_encoder, set_encoder
 from .middleware import Middleware
+from .state import progress
 from .worker import ConsumerThread, Worker, WorkerThread
 
 __version__ = "0.1.0"
@@ -73,6 +74,7 @@ __all__ = [
     "get_logger",
     "group",
     "pipeline",
+    "progress",
     "set_broker",
     "set_encoder",
     "start",

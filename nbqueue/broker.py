@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .actor import Actor
     from .results.backend import ResultBackend
     from .results.middleware import Results as ResultsMiddleware
+    from .state import State
 
 #: The broker of this process, None until one is set or needed.
 global_broker: Broker | None = None
@@ -229,6 +230,18 @@ class Broker:
         raise RuntimeError(
             "This broker keeps no results. Add the middleware: "
             "broker.add_middleware(Results(backend=...)), and set store_results=True on the actor."
+        )
+
+    def get_state(self) -> State:
+        """Return the State middleware; RuntimeError when there is none."""
+        from .state import State
+
+        for middleware in self.middleware:
+            if isinstance(middleware, State):
+                return middleware
+        raise RuntimeError(
+            "This broker keeps no message states. Add the middleware: "
+            "broker.add_middleware(State(StubBackend())) from nbqueue.state."
         )
 
     # -- messages ------------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ class pipeline:
         """
         first = self.messages[0]
         own = first.options.get("delay") or 0
-        self.broker.keep_results_of(self.messages)
+        self.broker.keep_results_of([message.sent_by(self.broker) for message in self.messages])
         self.broker.enqueue(first, delay=max(delay or 0, own) or None)
         return self
 
@@ -168,7 +168,8 @@ class group:
 
     def _enqueue(self, messages: list[Message[Any]], delay: int | None) -> None:
         if messages:
-            self.broker.keep_results_of([child for child in self.children if isinstance(child, Message)])
+            handles = [child.sent_by(self.broker) for child in self.children if isinstance(child, Message)]
+            self.broker.keep_results_of(handles)
             self._sent += self.broker.enqueue_many(messages, delay=delay)
 
     def _with_callbacks(self) -> list[Child]:
@@ -248,6 +249,17 @@ class group:
             if not isinstance(child, group)
         ]
         return as_completed(items, _backend(self.broker), wait.remaining)
+
+    def cancel(self, *, running: bool = True) -> int:
+        """Cancel what has not ended, as `Message.cancel`; return how many messages that were."""
+        count = 0
+        for child in self.children:
+            if isinstance(child, group):
+                count += child.cancel(running=running)
+            else:
+                messages = child.messages if isinstance(child, pipeline) else [child]
+                count += sum(message.cancel(running=running) for message in messages)
+        return count
 
     def __await__(self) -> Generator[Any, None, list[Any]]:
         return self._get_results_async().__await__()

@@ -25,6 +25,8 @@ from .rate_limits.backends import StubBackend as StubLimits
 from .results import Results
 from .results.backends.stub import HandleBackend
 from .running import is_interactive, running_message
+from .state import State
+from .state.backends import StubBackend as StubStates
 from .worker import Worker
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ def session_middleware(results: HandleBackend | None = None) -> list[Middleware]
     ]
     profile.append(Results(backend=results or HandleBackend(), store_results=True))
     profile.append(AsyncIO(lazy=True))
+    profile.append(State(StubStates()))
     profile.append(GroupCallbacks(StubLimits()))
     profile.append(CurrentMessage())
     return profile
@@ -224,6 +227,7 @@ class EmbeddedBroker(StubBroker):
         self._consumers_lock = threading.Lock()
         self.finished.clear()
         self.results.reset()
+        self.get_state().backend.reset()  # type: ignore[attr-defined]  # its own
 
 
 _embedded: weakref.WeakSet[EmbeddedBroker] = weakref.WeakSet()

@@ -5,6 +5,7 @@ Reads, never changes. The numbers of different queues are of slightly different 
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from .common import dq_name, q_name
 from .embedded import EmbeddedBroker
 from .errors import ResultFailure, ResultMissing
+from .state import FINAL_STATES
+from .threading import Cancelled
 
 if TYPE_CHECKING:
     from .broker import Broker
@@ -40,7 +43,7 @@ class MessageStatus:
 
     @property
     def final(self) -> bool:
-        return self.state in ("done", "failed")
+        return self.state in FINAL_STATES
 
 
 def queues(broker: Broker) -> list[QueueStatus]:
@@ -77,14 +80,14 @@ def message(sent: Message[Any]) -> MessageStatus:
     broker = sent.broker
     if broker is None:
         return MessageStatus("not sent")
-    try:
-        value = broker.get_results_backend().get_result(sent)
-        return MessageStatus("done", value=value)
-    except ResultFailure as failure:
-        return MessageStatus("failed", failure=failure)
-    except (ResultMissing, RuntimeError):
-        pass
-    worker = getattr(broker, "worker", None)
-    if worker is not None and any(m.message_id == sent.message_id for m in worker.running_messages()):
-        return MessageStatus("running")
+    with contextlib.suppress(ResultMissing, RuntimeError):
+        try:
+            return MessageStatus("done", value=broker.get_results_backend().get_result(sent))
+        except ResultFailure as failure:
+            cancelled = failure.orig_exc_type == Cancelled.__name__
+            return MessageStatus("cancelled" if cancelled else "failed", failure=failure)
+    with contextlib.suppress(RuntimeError):
+        record = broker.get_state().backend.get_many([sent.message_id]).get(sent.message_id)
+        if record is not None:
+            return MessageStatus(record.state)
     return MessageStatus("delayed" if sent.queue_name != q_name(sent.queue_name) else "pending")

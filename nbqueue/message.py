@@ -15,7 +15,7 @@ from datetime import datetime, timedelta, timezone
 from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from .common import current_millis
+from .common import current_millis, q_name
 from .encoder import Encoder, JSONEncoder
 from .errors import DecodeError
 from .running import inside_actor, waiting_for, watchers
@@ -24,12 +24,15 @@ if TYPE_CHECKING:
     from .broker import Broker
     from .composition import pipeline
     from .results.backend import ResultBackend
+    from .state import MessageRecord
 
 R = TypeVar("R")
 
 global_encoder: Encoder = JSONEncoder()
 
 _NOBODY: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+#: Options that belong to what happened to a message, not to what was asked for.
+_OPTIONS_OF_A_TRY = {"retries", "traceback", "requeue_timestamp", "eta", "cancelled", "redis_message_id"}
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -246,6 +249,71 @@ class Message(Generic[R]):
             backend = broker.get_results_backend()
             broker.before_wait(self)
         return await result_of(self, backend, math.inf if timeout is None else timeout)  # type: ignore[no-any-return]
+
+    # -- what the state backend knows ----------------------------------------------------------------------
+
+    def _record(self) -> MessageRecord | None:
+        return self._home().get_state().backend.get_many([self.message_id]).get(self.message_id)
+
+    @property
+    def state(self) -> str:
+        """pending, delayed, running, retrying, done, failed, cancelled or lost. Final once there is a result.
+
+        Raises RuntimeError when the broker keeps neither states nor results.
+        """
+        from . import inspection
+
+        return inspection.message(self).state
+
+    @property
+    def progress(self) -> tuple[float, float | None, str] | None:
+        """What the actor last told by `nbqueue.progress`: steps done, of how many, and a note."""
+        record = self._record()
+        return None if record is None else record.progress
+
+    @property
+    def retries(self) -> int:
+        """How many tries have failed and were followed by another."""
+        record = self._record()
+        return 0 if record is None else record.retries
+
+    @property
+    def elapsed(self) -> float | None:
+        """Seconds that the latest try has taken so far, None before the first."""
+        record = self._record()
+        if record is None or record.started is None:
+            return None
+        return ((record.ended or current_millis()) - record.started) / 1000
+
+    def cancel(self, *, running: bool = True) -> bool:
+        """Cancel the message: one that waits is not run, one that runs is interrupted by `Cancelled`.
+
+        Who waits for the result gets a ResultFailure of type Cancelled at once. Nothing is retried, called
+        back or dead-lettered.
+
+        Parameters:
+          running: whether to interrupt it when it runs already.
+
+        Returns False when the message had ended (or runs and is not to be interrupted).
+
+        Raises:
+          RuntimeError: the broker keeps no states.
+        """
+        broker = self._home()
+        return broker.get_state().cancel(broker, self, running=running)
+
+    def retry(self) -> Message[R]:
+        """Send the same call again, as a new message with all its tries before it; return that."""
+        kept = {k: v for k, v in self.options.items() if k not in _OPTIONS_OF_A_TRY}
+        broker = self._home()
+        again: Message[R] = Message(
+            queue_name=q_name(self.queue_name),
+            actor_name=self.actor_name,
+            args=self.args,
+            kwargs=self.kwargs,
+            options=kept,
+        )
+        return broker.enqueue(again).sent_by(broker)
 
     def __await__(self) -> Generator[Any, None, R]:
         return self.get_result_async().__await__()

@@ -39,6 +39,10 @@ class Interrupt(BaseException):
     """Base of the exceptions that are raised in actors from outside. Not an Exception, on purpose."""
 
 
+class Cancelled(Interrupt):
+    """Raised in an actor whose message was cancelled while it ran."""
+
+
 def is_gevent_active() -> bool:
     """Whether gevent has patched this process's threads."""
     if "gevent" not in sys.modules:

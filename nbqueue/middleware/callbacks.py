@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..threading import Cancelled
 from .middleware import Middleware, message_option
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class Callbacks(Middleware):
         result: Any = None,
         exception: BaseException | None = None,
     ) -> None:
+        if isinstance(exception, Cancelled):
+            return
         if exception is None and message.failed:
             exception = message._exception or Exception(f"{message} failed.")
         option = "on_success" if exception is None else "on_failure"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..common import compute_backoff, current_millis
 from ..errors import Retry
 from ..logging import get_logger
+from ..threading import Cancelled
 from .middleware import Middleware, message_option
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Retries(Middleware):
         result: Any = None,
         exception: BaseException | None = None,
     ) -> None:
-        if exception is None:
+        if exception is None or isinstance(exception, Cancelled):
             return
         throws = message_option(broker, message, "throws", truthy=True)
         if throws and isinstance(exception, throws):

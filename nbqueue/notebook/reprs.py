@@ -23,7 +23,16 @@ if TYPE_CHECKING:
 #: Milliseconds that a cell waits for a quick actor before it shows its message.
 QUICK = 50
 
-MARKS = {"pending": "○", "delayed": "◷", "running": "●", "done": "✓", "failed": "✕", "not sent": "○"}
+MARKS = {
+    "pending": "○",
+    "delayed": "◷",
+    "running": "●",
+    "done": "✓",
+    "failed": "✕",
+    "retrying": "↻",
+    "cancelled": "⊘",
+    "not sent": "○",
+}
 
 _BOX = (
     "display:inline-block;max-width:100%;box-sizing:border-box;padding:.4em .8em;border-radius:6px;"
@@ -92,7 +101,7 @@ def message_text(message: Message[Any]) -> str:
     status = settle_quickly(message)
     if status.state == "done":
         return f"{call_text(message)} = {_short.repr(status.value)}"
-    if status.failure is not None:
+    if status.state == "failed" and status.failure is not None:
         return f"{call_text(message)} failed: {status.failure.orig_exc_type}: {status.failure.orig_exc_msg}"
     return f"{call_text(message)} {status.state}"
 

@@ -77,7 +77,7 @@ class Results(Middleware):
 
     def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
         store, ttl = self._lookup(broker, message)
-        if store and not message.failed:
+        if store and not message.failed and not message.options.get("cancelled"):
             self.backend.store_result(message, None, ttl)
 
     def before_nack(self, broker: Broker, message: MessageProxy) -> None:

@@ -22,7 +22,7 @@ from ..logging import get_logger
 from ..middleware import SkipMessage
 from ..middleware.middleware import message_option
 from ..running import running_message
-from ..threading import InterruptGate
+from ..threading import Cancelled, InterruptGate
 
 if TYPE_CHECKING:
     from ..broker import Broker
@@ -215,6 +215,8 @@ class WorkerThread(Thread):
             self.logger.debug("Rate limit exceeded in message %s: %s.", message, error)
         elif throws and isinstance(error, throws):
             self.logger.info("Failed to process message %s with expected exception %s.", message, error)
+        elif isinstance(error, Cancelled):
+            self.logger.info("Message %s was cancelled while it ran.", message)
         elif not isinstance(error, Retry):
             self.logger.error(
                 "Failed to process message %s with unhandled exception.", message, exc_info=True

@@ -14,6 +14,7 @@ from nbqueue.brokers.stub import StubBroker
 from nbqueue.embedded import EmbeddedBroker
 from nbqueue.middleware import AsyncIO, CurrentMessage, GroupCallbacks, Retries, default_middleware
 from nbqueue.results import Results
+from nbqueue.state import State
 
 from .conftest import eventually, nbqueue_threads, stop_time_limit
 
@@ -45,7 +46,7 @@ def test_with_none_set_the_embedded_broker_is_made_once(embedded: EmbeddedBroker
 
 def test_the_embedded_broker_carries_the_session_profile(embedded: EmbeddedBroker) -> None:
     kinds = [type(middleware) for middleware in embedded.middleware]
-    assert kinds == [*default_middleware, Results, AsyncIO, GroupCallbacks, CurrentMessage]
+    assert kinds == [*default_middleware, Results, AsyncIO, State, GroupCallbacks, CurrentMessage]
     assert embedded.get_results_backend() is embedded.results
 
 

@@ -1,0 +1,74 @@
+"""The contract of state backends: one small record a message.
+
+A record only moves forward: an update of an earlier try, or of an earlier step of the same try, changes
+nothing, and the first final state stays. So writers in different threads need no order between them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+FINAL_STATES = frozenset({"done", "failed", "cancelled"})
+
+_STEPS = {"pending": 0, "delayed": 0, "retrying": 0, "running": 1, "done": 2, "failed": 2, "cancelled": 2}
+
+
+@dataclass
+class MessageRecord:
+    """What is known of one message. Times are in milliseconds since the epoch."""
+
+    message_id: str
+    queue_name: str = ""
+    actor_name: str = ""
+    state: str = "pending"
+    #: Tries that failed so far.
+    retries: int = 0
+    enqueued: int | None = None
+    started: int | None = None
+    ended: int | None = None
+    worker: str | None = None
+    #: Steps done, all steps (None: not known), and a note.
+    progress: tuple[float, float | None, str] | None = None
+    error: str | None = None
+    cancel_requested: bool = False
+
+    @property
+    def final(self) -> bool:
+        return self.state in FINAL_STATES
+
+    def precedes(self, state: str, retries: int) -> bool:
+        """Whether a step to this state of this try leads forward."""
+        return not self.final and (self.retries, _STEPS[self.state]) <= (retries, _STEPS[state])
+
+
+Subscriber = Callable[[list[str]], None]
+
+
+class StateBackend:
+    """Keeps the records of messages."""
+
+    def update(self, records: Iterable[dict[str, Any]]) -> None:
+        """Merge fields into records, by their `message_id`. With a `state`, only when it leads forward."""
+        raise NotImplementedError
+
+    def get_many(self, message_ids: Iterable[str]) -> dict[str, MessageRecord]:
+        """Return copies of the records that are known, by id."""
+        raise NotImplementedError
+
+    def request_cancel(self, message_ids: Iterable[str], *, running: bool) -> set[str]:
+        """Mark messages as to be cancelled; return those that could be: not ended, nor running unless asked.
+
+        A message that is not known yet (a later step of a pipeline) is marked. Subscribers are told.
+        """
+        raise NotImplementedError
+
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        """Have a function called with the ids of messages that are to be cancelled; return what undoes it."""
+        raise NotImplementedError
+
+    def counters(self, queue_name: str) -> Counter[str]:
+        """Return how many of the known messages of a queue are in which state."""
+        raise NotImplementedError

@@ -1,0 +1,188 @@
+"""Writes down where each message stands, and carries out what senders ask for: cancelling.
+
+The worker thread that runs a message writes its record; who enqueues it writes the first one. To cancel, the
+mark is written first; a message that waits is then skipped when a worker takes it, and one that runs is
+interrupted: its thread is registered before the mark is looked at, so that one of the two sees the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from ..common import current_millis, q_name
+from ..errors import ResultFailure, ResultMissing
+from ..middleware.middleware import Middleware, SkipMessage
+from ..threading import Cancelled, raise_thread_exception
+from .backend import StateBackend
+
+if TYPE_CHECKING:
+    from ..broker import Broker, MessageProxy
+    from ..message import Message
+
+#: Seconds for which a message that is about to run is tried to be interrupted.
+PATIENCE = 1.0
+#: Seconds between two reports of progress.
+PROGRESS_INTERVAL = 0.1
+
+_running: ContextVar[_Report | None] = ContextVar("nbqueue_report", default=None)
+
+
+class _Report:
+    """The message that runs here, and when it last told its progress."""
+
+    __slots__ = ("backend", "last", "message_id")
+
+    def __init__(self, backend: StateBackend, message_id: str) -> None:
+        self.backend = backend
+        self.message_id = message_id
+        self.last = 0.0
+
+
+def progress(done: float, total: float | None = None, note: str = "") -> None:
+    """Tell, inside an actor, how far it is; the sender sees it as `message.progress`.
+
+    Calls are cheap, and passed on 10 times a second at most. Outside actors nothing happens.
+
+    Parameters:
+      done: how many steps are done.
+      total: of how many; None when that isn't known.
+      note: what is being done.
+    """
+    report = _running.get()
+    if report is None:
+        return
+    now = time.monotonic()
+    if now - report.last < PROGRESS_INTERVAL and done != total:
+        return
+    report.last = now
+    report.backend.update([{"message_id": report.message_id, "progress": (done, total, note)}])
+
+
+class State(Middleware):
+    """Keeps the state of messages. Goes after Results, so that a state is final before its result is seen.
+
+    Parameters:
+      backend: where.
+    """
+
+    def __init__(self, backend: StateBackend) -> None:
+        self.backend = backend
+        self._threads: dict[str, int] = {}
+
+    # -- writing -----------------------------------------------------------------------------------------
+
+    def _write(self, message: Message[Any] | MessageProxy, state: str, **fields: Any) -> None:
+        retries = message.options.get("retries") or 0
+        self.backend.update(
+            [{"message_id": message.message_id, "state": state, "retries": retries, **fields}]
+        )
+
+    def after_enqueue(self, broker: Broker, message: Message[Any] | MessageProxy, delay: int | None) -> None:
+        queue_name = q_name(message.queue_name)
+        waits = "delayed" if queue_name != message.queue_name else "pending"
+        self._write(
+            message,
+            "retrying" if message.options.get("retries") else waits,
+            queue_name=queue_name,
+            actor_name=message.actor_name,
+            enqueued=message.message_timestamp,
+        )
+
+    def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
+        self._threads[message.message_id] = threading.get_ident()
+        self._write(
+            message,
+            "running",
+            queue_name=q_name(message.queue_name),
+            actor_name=message.actor_name,
+            enqueued=message.message_timestamp,
+            started=current_millis(),
+            worker=threading.current_thread().name,
+        )
+        record = self.backend.get_many([message.message_id]).get(message.message_id)
+        if record is not None and record.cancel_requested:
+            message.options["cancelled"] = True
+            raise SkipMessage("Message was cancelled")
+        _running.set(_Report(self.backend, message.message_id))
+
+    def after_process_message(
+        self,
+        broker: Broker,
+        message: MessageProxy,
+        *,
+        result: Any = None,
+        exception: BaseException | None = None,
+    ) -> None:
+        self._leave(message)
+        if isinstance(exception, Cancelled):
+            self._end_cancelled(broker, message)
+        elif exception is None and not message.failed:
+            self._write(message, "done", ended=current_millis())
+
+    def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
+        self._leave(message)
+        if message.options.get("cancelled"):
+            self._end_cancelled(broker, message)
+        elif not message.failed:
+            self._write(message, "done", ended=current_millis())
+
+    def before_nack(self, broker: Broker, message: MessageProxy) -> None:
+        error = message._exception
+        text = None if error is None else f"{type(error).__name__}: {error}"
+        self._write(message, "failed", ended=current_millis(), error=text)
+
+    def _leave(self, message: MessageProxy) -> None:
+        self._threads.pop(message.message_id, None)
+        _running.set(None)
+
+    # -- cancelling --------------------------------------------------------------------------------------
+
+    def cancel(self, broker: Broker, message: Message[Any], *, running: bool) -> bool:
+        """Cancel a message; return False when it had ended, or runs and that was not asked for."""
+        if _has_result(broker, message):
+            return False
+        marked = self.backend.request_cancel([message.message_id], running=running)
+        if not marked:
+            return False
+        record = self.backend.get_many([message.message_id]).get(message.message_id)
+        if record is not None and record.state != "running":
+            self._end_cancelled(broker, message)
+        return True
+
+    def _end_cancelled(self, broker: Broker, message: Message[Any] | MessageProxy) -> None:
+        self._write(message, "cancelled", ended=current_millis())
+        with contextlib.suppress(RuntimeError):  # a broker without results
+            results = broker.get_results_backend()
+            results.store_exception(message, Cancelled("the message was cancelled"), ttl=600_000)
+
+    def after_worker_boot(self, broker: Broker, worker: Any) -> None:
+        worker.__dict__["_stop_cancelling"] = self.backend.subscribe(self._interrupt)
+
+    def before_worker_shutdown(self, broker: Broker, worker: Any) -> None:
+        stop = worker.__dict__.pop("_stop_cancelling", None)
+        if stop is not None:
+            stop()
+
+    def _interrupt(self, message_ids: list[str]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        for message_id in message_ids:
+            while (thread_id := self._threads.get(message_id)) is not None:
+                if raise_thread_exception(thread_id, Cancelled) is not False:
+                    break
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(0.002)  # it is about to begin or to end
+
+
+def _has_result(broker: Broker, message: Message[Any]) -> bool:
+    try:
+        broker.get_results_backend().get_result(message)
+    except (ResultMissing, RuntimeError):
+        return False
+    except ResultFailure:
+        return True
+    return True
