@@ -119,7 +119,8 @@ class Actor(Generic[P, R]):
         options: dict[str, Any],
     ) -> None:
         self.logger = get_logger(getattr(fn, "__module__", None) or "_", actor_name)
-        self.is_async = inspect.iscoroutinefunction(fn)
+        #: Whether the function is async; `fn` then runs it on the event loop thread.
+        self.is_async: bool = inspect.iscoroutinefunction(fn)
         if self.is_async:
             from .asyncio import async_to_sync
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..logging import get_logger
 from .middleware import Middleware
 
 if TYPE_CHECKING:
-    from ..broker import Broker, MessageProxy
+    from ..actor import Actor
+    from ..broker import Broker
     from ..worker import Worker
 
 
@@ -17,25 +18,26 @@ class AsyncIO(Middleware):
     """Runs async actors.
 
     Parameters:
-      lazy: start the event loop with the first message of an async actor instead of with the worker.
+      lazy: start the event loop with the first async actor instead of with the worker.
     """
 
     def __init__(self, *, lazy: bool = False) -> None:
         self.logger = get_logger(__name__, type(self))
         self.lazy = lazy
         self._lock = threading.Lock()
+        self._working = False
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
-        if not self.lazy:
+        self._working = True
+        if not self.lazy or any(actor.is_async for actor in broker.actors.values()):
             self._start()
 
-    def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
-        if self.lazy:
-            actor = broker.actors.get(message.actor_name)
-            if actor is not None and actor.is_async:
-                self._start()
+    def after_declare_actor(self, broker: Broker, actor: Actor[Any, Any]) -> None:
+        if self._working and actor.is_async:
+            self._start()
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        self._working = False
         from .. import asyncio
 
         thread = asyncio.get_event_loop_thread()

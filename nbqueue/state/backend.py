@@ -65,6 +65,10 @@ class StateBackend:
         """
         raise NotImplementedError
 
+    def is_cancel_requested(self, message_id: str) -> bool:
+        """Whether a message is marked, ended or not: it may still wait in a queue. Asked before each run."""
+        raise NotImplementedError
+
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
         """Have a function called with the ids of messages that are to be cancelled; return what undoes it."""
         raise NotImplementedError

@@ -82,29 +82,22 @@ class State(Middleware):
         )
 
     def after_enqueue(self, broker: Broker, message: Message[Any] | MessageProxy, delay: int | None) -> None:
-        queue_name = q_name(message.queue_name)
-        waits = "delayed" if queue_name != message.queue_name else "pending"
-        self._write(
-            message,
-            "retrying" if message.options.get("retries") else waits,
-            queue_name=queue_name,
-            actor_name=message.actor_name,
-            enqueued=message.message_timestamp,
-        )
+        # One that was never tried needs no record: without one it is pending, or delayed.
+        if message.options.get("retries"):
+            self._write(message, "retrying", queue_name=q_name(message.queue_name))
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
         self._threads[message.message_id] = threading.get_ident()
         self._write(
             message,
             "running",
-            queue_name=q_name(message.queue_name),
+            queue_name=message.queue_name,
             actor_name=message.actor_name,
             enqueued=message.message_timestamp,
             started=current_millis(),
             worker=threading.current_thread().name,
         )
-        record = self.backend.get_many([message.message_id]).get(message.message_id)
-        if record is not None and record.cancel_requested:
+        if self.backend.is_cancel_requested(message.message_id):
             message.options["cancelled"] = True
             raise SkipMessage("Message was cancelled")
         _running.set(_Report(self.backend, message.message_id))

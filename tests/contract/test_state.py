@@ -55,6 +55,11 @@ def test_messages_that_ended_or_run_can_not_be_cancelled_unless_asked(backend: S
     assert backend.request_cancel(everything, running=False) == {"pending", "later"}
     assert backend.request_cancel(everything, running=True) == {"pending", "later", "running"}
     assert backend.get_many(["later"])["later"].cancel_requested
+    assert backend.is_cancel_requested("later")
+    backend.update([{"message_id": "later", "state": "cancelled"}])
+    assert backend.get_many(["later"])["later"].state == "cancelled"
+    assert backend.is_cancel_requested("later")  # it may still wait in a queue
+    assert not backend.is_cancel_requested("done")
     assert not backend.get_many(["done"])["done"].cancel_requested
 
 
@@ -86,5 +91,6 @@ def test_the_records_in_memory_are_bounded() -> None:
     for number in range(1000):
         backend.update([{"message_id": f"d{number}", "state": "done"}])
         backend.update([{"message_id": f"p{number}", "state": "pending"}])
+    assert backend.counters("")["done"] <= 10
     assert len(backend.records) <= 100
     assert len(backend.ended) <= 10

@@ -1,15 +1,23 @@
-"""Records in memory: those of the latest messages. One lock guards all; subscribers are called outside it."""
+"""Records in memory: those of the latest messages.
+
+Writers put their updates into an inbox, without a lock: one shared by all threads would cost more than
+everything else around a message. Whoever reads, or finds the inbox long, merges it; `lock` guards the
+records. Subscribers are called outside it.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from ..backend import MessageRecord, StateBackend, Subscriber
+from ..backend import FINAL_STATES, MessageRecord, StateBackend, Subscriber
+
+#: Updates that wait in the inbox before a writer merges them.
+MERGE_AT = 1000
 
 
 class StubBackend(StateBackend):
@@ -26,49 +34,70 @@ class StubBackend(StateBackend):
     def reset(self) -> None:
         """Forget everything, locks and subscribers included (a forked child starts with this)."""
         self.lock = threading.Lock()
+        self.inbox: deque[dict[str, Any]] = deque()
+        self.marked: set[str] = set()
         self.records: OrderedDict[str, MessageRecord] = OrderedDict()
         self.ended: OrderedDict[str, None] = OrderedDict()
         self.subscribers: list[Subscriber] = []
 
     def update(self, records: Iterable[dict[str, Any]]) -> None:
-        with self.lock:
-            for fields in records:
-                self._merge(fields)
+        self.inbox.extend(records)
+        if len(self.inbox) > MERGE_AT and self.lock.acquire(blocking=False):
+            try:
+                self._merge_inbox()
+            finally:
+                self.lock.release()
+
+    def _merge_inbox(self) -> None:
+        for _ in range(len(self.inbox)):
+            self._merge(self.inbox.popleft())
 
     def _merge(self, fields: dict[str, Any]) -> None:
         message_id = fields["message_id"]
+        state = fields.get("state")
         record = self.records.get(message_id)
         if record is None:
-            record = self.records[message_id] = MessageRecord(message_id)
+            # Its defaults are the class's: half the cost of making it the usual way.
+            record = self.records[message_id] = MessageRecord.__new__(MessageRecord)
             if len(self.records) > self.keep * 10:
-                self.ended.pop(self.records.popitem(last=False)[0], None)
-        state = fields.get("state")
-        if state is not None and not record.precedes(state, fields.get("retries", record.retries)):
+                self._forget(next(iter(self.records)))
+        elif state is not None and not record.precedes(state, fields.get("retries", record.retries)):
             return
         record.__dict__.update(fields)
-        if record.final:
+        if state in FINAL_STATES:
             self.ended[message_id] = None
             if len(self.ended) > self.keep:
-                self.records.pop(self.ended.popitem(last=False)[0], None)
+                self._forget(next(iter(self.ended)))
+
+    def _forget(self, message_id: str) -> None:
+        self.records.pop(message_id, None)
+        self.ended.pop(message_id, None)
+        self.marked.discard(message_id)
 
     def get_many(self, message_ids: Iterable[str]) -> dict[str, MessageRecord]:
         with self.lock:
+            self._merge_inbox()
             return {key: replace(self.records[key]) for key in message_ids if key in self.records}
 
     def request_cancel(self, message_ids: Iterable[str], *, running: bool) -> set[str]:
         marked: set[str] = set()
         with self.lock:
+            self._merge_inbox()
             for message_id in message_ids:
                 record = self.records.setdefault(message_id, MessageRecord(message_id))
                 if record.final or (record.state == "running" and not running):
                     continue
                 record.cancel_requested = True
+                self.marked.add(message_id)
                 marked.add(message_id)
             subscribers = list(self.subscribers)
         if marked:
             for subscriber in subscribers:
                 subscriber(sorted(marked))
         return marked
+
+    def is_cancel_requested(self, message_id: str) -> bool:
+        return message_id in self.marked
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
         with self.lock:
@@ -82,6 +111,7 @@ class StubBackend(StateBackend):
 
     def counters(self, queue_name: str) -> Counter[str]:
         with self.lock:
+            self._merge_inbox()
             return Counter(
                 record.state for record in self.records.values() if record.queue_name == queue_name
             )
