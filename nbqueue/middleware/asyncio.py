@@ -29,11 +29,11 @@ class AsyncIO(Middleware):
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         self._working = True
-        if not self.lazy or any(actor.is_async for actor in broker.actors.values()):
+        if not self.lazy or any(getattr(actor, "is_async", False) for actor in broker.actors.values()):
             self._start()
 
     def after_declare_actor(self, broker: Broker, actor: Actor[Any, Any]) -> None:
-        if self._working and actor.is_async:
+        if self._working and getattr(actor, "is_async", False):
             self._start()
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
