@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from typing import Any
@@ -14,7 +15,7 @@ from nbqueue import Broker
 from .conftest import BrokerAdapter, StartWorker, message_to, noting_actor, wait_until
 
 
-def wire(queue_name: str, **changes: Any) -> bytes:
+def wire(queue_name: str, /, **changes: Any) -> bytes:
     """Return a message as a program in another language writes it, with some fields changed."""
     fields = {
         "queue_name": queue_name,
@@ -62,7 +63,7 @@ def test_retries_with_backoff_succeed_in_the_end(
     succeed_late.send()
     start_worker()
     broker.join(queue, timeout=15_000)
-    waits = [after - before for before, after in zip(tries, tries[1:], strict=False)]
+    waits = [after - before for before, after in itertools.pairwise(tries)]
     assert len(waits) == 3
     assert all(wait >= least for wait, least in zip(waits, (0.04, 0.08, 0.16), strict=True))
     assert adapter.dead_letters(broker, queue) == []

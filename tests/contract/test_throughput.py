@@ -59,9 +59,9 @@ def test_both_of_two_workers_take_part(broker: Broker, queue: str, start_worker:
     def meet() -> None:
         meeting.wait()
 
-    start_worker(threads=1)
-    start_worker(threads=1)
-    # With one thread each, two messages can only meet in two workers.
+    # Each runs one message and holds no other, so two messages can only meet in two workers.
+    start_worker(threads=1, prefetch=1)
+    start_worker(threads=1, prefetch=1)
     for _ in range(20):
         meet.send()
         meet.send()
