@@ -167,11 +167,20 @@ class Message(Generic[R]):
     def decode(cls, data: bytes) -> Message[Any]:
         """Return the message in the bytes; DecodeError when there is none in them."""
         try:
-            return cls(**global_encoder.decode(data))
+            message = cls(**global_encoder.decode(data))
         except DecodeError:
             raise
         except Exception as error:
             raise DecodeError(f"These bytes are not a message: {error}", data, error) from error
+        if (
+            not isinstance(message.options, dict)
+            or not isinstance(message.kwargs, dict)
+            or not isinstance(message.actor_name, str)
+            or not isinstance(message.queue_name, str)
+        ):
+            error = TypeError("options and kwargs must be objects, the names of actor and queue text")
+            raise DecodeError(f"These bytes are not a message: {error}.", data, error)
+        return message
 
     def copy(self, **attributes: Any) -> Message[R]:
         """Return a copy with some attributes replaced; `options` are merged over the present ones."""

@@ -229,6 +229,7 @@ class ConsumerThread(Thread):
 
     def _sort(self, message: MessageProxy) -> WorkQueueItem | None:
         """Return the message as an item for the ready queue, or put it elsewhere."""
+        message.__dict__["fetched_by"] = self
         options = message.options
         if "eta" in options:
             eta = options["eta"]
@@ -262,7 +263,7 @@ class ConsumerThread(Thread):
         while self.delay_queue.queue and self.delay_queue.queue[0][0] + ROUNDING <= current_millis():
             entry = self.delay_queue.get_nowait()
             message = entry[2]
-            due = message.copy(queue_name=q_name(message.queue_name))
+            due = message.copy(queue_name=q_name(self.queue_name))
             due.options.pop("eta", None)
             try:
                 self.broker.enqueue(due)

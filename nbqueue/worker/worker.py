@@ -152,18 +152,18 @@ class Worker:
         self.broker.emit_after("worker_shutdown", self)
 
     def _give_back(self) -> None:
-        waiting: dict[str, list[MessageProxy]] = {}
+        waiting: dict[ConsumerThread, list[MessageProxy]] = {}
         for item in iter_queue(self.work_queue):
-            waiting.setdefault(item.message.queue_name, []).append(item.message)
+            message = item.message
+            consumer = message.__dict__.get("fetched_by") or self.consumers.get(message.queue_name)
+            if consumer is not None:
+                waiting.setdefault(consumer, []).append(message)
             self.work_queue.task_done()
-        for queue_name, messages in waiting.items():
-            consumer = self.consumers.get(queue_name)
-            if consumer is None:
-                continue
+        for consumer, messages in waiting.items():
             try:
                 consumer.requeue_messages(messages)
             except Exception:
-                self.logger.warning("Could not give messages back to %r.", queue_name, exc_info=True)
+                self.logger.warning("Could not give messages back to %r.", consumer.queue_name, exc_info=True)
 
     def join(self) -> None:
         """Wait until nothing is delayed, waiting or running here."""

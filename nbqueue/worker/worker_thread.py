@@ -155,7 +155,8 @@ class WorkerThread(Thread):
             self.logger.critical("Unexpected failure around message %s.", message, exc_info=True)
         finally:
             self.current = None
-            consumer = self.consumers.get(queue_name)
+            # Whoever fetched it holds it, whatever queue it names.
+            consumer = message.__dict__.get("fetched_by") or self.consumers.get(queue_name)
             if consumer is not None:
                 consumer.post_process_message(message, self.work_queue.task_done)
             else:

@@ -65,6 +65,24 @@ def test_enqueue_many_returns_what_it_was_given_in_order(broker: Broker, queue: 
         assert ids(fetch(consumer, count)) == ids(messages)
 
 
+def test_the_hooks_of_enqueue_many_fire_once_a_message_in_order(broker: Broker, queue: str) -> None:
+    before: list[str] = []
+    after: list[str] = []
+
+    class Watch(Middleware):
+        def before_enqueue(self, broker: Broker, message: Any, delay: int | None) -> None:
+            before.append(message.message_id)
+
+        def after_enqueue(self, broker: Broker, message: Any, delay: int | None) -> None:
+            assert message.message_id in before
+            after.append(message.message_id)
+
+    broker.add_middleware(Watch())
+    messages = [message_to(queue, number) for number in range(ENQUEUE_CHUNK * 2 + 7)]
+    broker.enqueue_many(iter(messages))
+    assert before == after == ids(messages)
+
+
 def test_enqueue_many_delays_every_message(broker: Broker, queue: str) -> None:
     messages = [message_to(queue, number) for number in range(5)]
     delayed = broker.enqueue_many(messages, delay=60_000)
@@ -241,6 +259,23 @@ def test_settling_together_equals_settling_singly(
     with closing(broker.consume(queue, prefetch=9, timeout=50)) as another:
         assert sorted(ids(take(another, 3))) == sorted(ids(sent[2::3]))
         assert next(another) is None
+
+
+def test_one_consumer_can_be_used_in_both_ways(broker: Broker, queue: str, adapter: BrokerAdapter) -> None:
+    sent = broker.enqueue_many(message_to(queue, number) for number in range(10))
+    with closing(batch_consumer(broker, queue, prefetch=10)) as consumer:
+        batch = fetch(consumer, 4)
+        [single] = take(consumer, 1)
+        assert ids([*batch, single]) == ids(sent[:5])
+        consumer.settle(batch[:3], [batch[3]])
+        consumer.ack(single)
+        wait_until(lambda: consumer.outstanding() == 0)
+        rest = fetch(consumer, 5)
+        assert ids(rest) == ids(sent[5:])
+        consumer.settle(rest, [])
+        assert next(consumer) is None
+    broker.join(queue, timeout=5_000)
+    assert ids(adapter.dead_letters(broker, queue)) == [sent[3].message_id]
 
 
 def test_settling_nothing_does_nothing(broker: Broker, queue: str, adapter: BrokerAdapter) -> None:

@@ -23,6 +23,7 @@ class PlainConsumer(Consumer):
         self.lock = threading.Lock()
         self.held = 0
         self.most_held = 0
+        self.settled: list[tuple[str, str]] = []
         self.requeued: list[str] = []
 
     def __next__(self) -> MessageProxy | None:
@@ -33,16 +34,17 @@ class PlainConsumer(Consumer):
                 self.most_held = max(self.most_held, self.held)
         return message
 
-    def _settled(self) -> None:
+    def _note(self, verb: str, message: MessageProxy) -> None:
         with self.lock:
             self.held -= 1
+            self.settled.append((verb, message.message_id))
 
     def ack(self, message: MessageProxy) -> None:
-        self._settled()
+        self._note("ack", message)
         self.inner.ack(message)
 
     def nack(self, message: MessageProxy) -> None:
-        self._settled()
+        self._note("nack", message)
         self.inner.nack(message)
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
@@ -124,11 +126,14 @@ def test_messages_of_a_third_party_are_settled_one_by_one(
             raise ValueError(number)
 
     sent = [fail_on_odd.send(number) for number in range(20)]
+    delayed = fail_on_odd.send_with_options(args=(0,), delay=20)
     start_worker(third_party)
     third_party.join(queue, timeout=10_000)
     dead = {message.message_id for message in adapter.dead_letters(third_party.inner, queue)}
     assert dead == {message.message_id for message in sent[1::2]}
-    wait_until(lambda: third_party.consumers[queue][0].held == 0)
+    expected = [("nack" if m.args[0] % 2 else "ack", m.message_id) for m in [*sent, delayed]]
+    assert sorted(third_party.consumers[queue][0].settled) == sorted(expected)
+    assert third_party.consumers[f"{queue}.DQ"][0].settled == [("ack", delayed.message_id)]
 
 
 def test_a_third_party_consumer_is_asked_for_no_more_than_its_prefetch(

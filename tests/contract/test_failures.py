@@ -46,6 +46,7 @@ def test_a_message_whose_retries_are_exhausted_is_dead_lettered(
     [dead] = adapter.dead_letters(broker, queue)
     assert len(tries) == 4
     assert (dead.message_id, dead.actor_name, tuple(dead.args)) == (message.message_id, "fail", (5,))
+    assert dead.options["retries"] == 4
     assert "never" in dead.options["traceback"]
 
 
@@ -172,6 +173,20 @@ def test_an_undecodable_body_is_a_dead_letter_and_the_worker_continues(
     assert sorted(seen) == [1, 2, 3, 4]
     assert len(adapter.dead_letters(broker, queue)) == 1
     assert adapter.undecodable_bodies(broker, queue) == [body]
+
+
+def test_many_undecodable_bodies_among_messages_are_all_kept(
+    broker: Broker, queue: str, start_worker: StartWorker, adapter: BrokerAdapter
+) -> None:
+    note, seen = noting_actor(broker, queue)
+    bodies = list(UNDECODABLE.values()) * 6
+    for number, body in enumerate(bodies):
+        adapter.put_raw(broker, queue, body)
+        note.send(number)
+    start_worker()
+    broker.join(queue, timeout=10_000)
+    assert sorted(seen) == list(range(len(bodies)))
+    assert sorted(adapter.undecodable_bodies(broker, queue)) == sorted(bodies)
 
 
 def test_an_undecodable_body_does_not_end_an_iteration(
