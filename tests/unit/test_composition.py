@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from nbqueue.rate_limits.backends import StubBackend as StubLimits
 
 import nbqueue
 from nbqueue import Actor, Message, Worker, group, pipeline
 from nbqueue.brokers.stub import StubBroker
 from nbqueue.errors import EnqueueError, ResultFailure, ResultMissing, ResultTimeout
 from nbqueue.middleware import GroupCallbacks
+from nbqueue.rate_limits.backends import StubBackend as StubLimits
 from nbqueue.results import Results
 from nbqueue.results.backends import StubBackend
 
