@@ -1,0 +1,101 @@
+"""Makes Redis clients, and turns the client library's errors into nbqueue's.
+
+A client that the program made is used as it is, Sentinel and Cluster clients included. One that is made here
+gives up on a silent server after `SOCKET_TIMEOUT`, and tries again once when an idle connection turns out to
+be dead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+try:
+    import redis
+except ImportError as error:
+    raise ImportError(
+        "Redis needs the redis package: pip install 'nbqueue[redis]'.", name="redis"
+    ) from error
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from ..errors import BrokerError, ConnectionClosed
+
+#: Seconds after which a server that does not answer counts as lost, and to connect.
+SOCKET_TIMEOUT = 10.0
+CONNECT_TIMEOUT = 5.0
+
+
+def make_client(client: Any, url: str | None, parameters: dict[str, Any]) -> Any:
+    """Return the client that was given, or else one for the URL or the parameters of `redis.Redis`."""
+    if client is not None:
+        return client
+    settings: dict[str, Any] = {
+        "socket_timeout": SOCKET_TIMEOUT,
+        "socket_connect_timeout": CONNECT_TIMEOUT,
+        "socket_keepalive": True,
+        # A command that was sent may have been executed: every command of nbqueue can be sent again.
+        "retry": Retry(ExponentialBackoff(cap=0.1, base=0.02), 1, (redis.ConnectionError,)),
+        **parameters,
+    }
+    if url is None:
+        return redis.Redis(**settings)
+    if url.startswith("unix:"):
+        settings.pop("socket_keepalive")
+    return redis.Redis(connection_pool=redis.ConnectionPool.from_url(url, **settings))
+
+
+def masked(url: str) -> str:
+    """Return a URL with its password hidden, fit to be shown."""
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url
+    credentials, _, host = parts.netloc.rpartition("@")
+    user, colon, _ = credentials.partition(":")
+    return urlunsplit(parts._replace(netloc=f"{user}{':***' if colon else ''}@{host}"))
+
+
+def address_of(client: Any) -> str:
+    """Return where a client connects to, as a URL without credentials, for error messages."""
+    pool = getattr(client, "connection_pool", None)
+    settings = getattr(pool, "connection_kwargs", {})
+    if "path" in settings:
+        return f"unix://{settings['path']}"
+    if "host" not in settings:
+        return type(client).__name__
+    return f"redis://{settings['host']}:{settings.get('port', 6379)}/{settings.get('db', 0) or 0}"
+
+
+@contextlib.contextmanager
+def translated(client: Any) -> Iterator[None]:
+    """Turn the client library's errors into nbqueue's.
+
+    Raises:
+      ConnectionClosed: the server can't be reached, has gone, is loading its data or only a replica.
+      BrokerError: the server refused, for want of memory or of permission.
+    """
+    try:
+        yield
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        raise ConnectionClosed(f"Redis at {address_of(client)}: {error}") from error
+    except redis.exceptions.ReadOnlyError as error:
+        # After a fail-over: this server is a replica now. New connections may lead to the new master.
+        with contextlib.suppress(Exception):
+            client.connection_pool.disconnect(inuse_connections=False)
+        raise ConnectionClosed(f"Redis at {address_of(client)} is a replica: {error}") from error
+    except redis.exceptions.OutOfMemoryError as error:
+        raise BrokerError(
+            f"Redis at {address_of(client)} has no memory left (maxmemory): {error}. Nothing was stored."
+        ) from error
+    except redis.ResponseError as error:
+        text = str(error)
+        if text.startswith(("READONLY", "LOADING", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN")):
+            raise ConnectionClosed(f"Redis at {address_of(client)}: {text}") from error
+        raise BrokerError(f"Redis at {address_of(client)} refused: {text}") from error
+
+
+def key_of(value: str | bytes) -> str:
+    """Return a key or an id that came from the server as text."""
+    return value if isinstance(value, str) else value.decode("utf-8", "surrogateescape")
