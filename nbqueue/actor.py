@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
+#: Options that the worker itself understands, whatever middleware a broker has.
+WORKER_OPTIONS = {"max_concurrency"}
+
 _QUEUE_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9._-]*")
 
 
@@ -64,7 +67,9 @@ def actor(
       queue_name: the queue its messages go to.
       priority: which ready message a worker takes first; the lower number.
       broker: the broker it is declared on; `get_broker()` by default.
-      options: what the broker's middleware understands, `max_retries=3` for example.
+      options: what the broker's middleware understands, `max_retries=3` for example; and
+        `max_concurrency`, how many messages of this actor a worker runs at once (a GPU, a library that
+        can't be used by two threads) without keeping its other threads from other messages.
 
     Raises:
       ValueError: a bad queue name, an option no middleware knows, or a name that is taken. In an
@@ -93,12 +98,15 @@ def actor(
 
 def check_options(broker: Broker, options: dict[str, Any]) -> None:
     """Raise ValueError when no middleware of the broker knows one of the options."""
-    unknown = sorted(set(options) - broker.actor_options)
+    unknown = sorted(set(options) - broker.actor_options - WORKER_OPTIONS)
     if unknown:
         raise ValueError(
             f"These actor options are not known here: {', '.join(unknown)}. "
             "Did you forget to add a middleware to your broker?"
         )
+    limit = options.get("max_concurrency")
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        raise ValueError(f"max_concurrency must be a whole number of at least 1, or None, not {limit!r}.")
 
 
 class Actor(Generic[P, R]):

@@ -99,7 +99,7 @@ class Broker:
         self.delay_queues: set[str] = set()
         self.actor_options: set[str] = set()
         self.middleware: list[Middleware] = []
-        self._hooks: dict[str, list[Middleware]] = {}
+        self._hooks: dict[str, list[tuple[Callable[..., None], Middleware]]] = {}
         self._hooked: list[Middleware] = []
         self._results: ResultsMiddleware | None = None
         if middleware is None:
@@ -109,12 +109,12 @@ class Broker:
 
     # -- hooks ---------------------------------------------------------------------------------------
 
-    def _listeners(self, hook: str) -> list[Middleware]:
-        """The middleware that does something in this hook, in the order of calls. Computed once per list."""
+    def _calls(self, hook: str) -> list[tuple[Callable[..., None], Middleware]]:
+        """The methods to call for this hook, in order, with their owners. Computed once a list."""
         if self._hooked != self.middleware:
             self._hooks, self._hooked, self._results = {}, list(self.middleware), None
-        listeners = self._hooks.get(hook)
-        if listeners is None:
+        calls = self._hooks.get(hook)
+        if calls is None:
             base = getattr(Middleware, hook, None)
             listeners = [
                 item
@@ -123,28 +123,32 @@ class Broker:
             ]
             if hook.startswith("after_"):
                 listeners.reverse()
-            self._hooks[hook] = listeners
-        return listeners
+            # Looked up by name when called where that can fail, so that it fails inside the loop.
+            calls = [(getattr(item, hook, None) or _missing(item, hook), item) for item in listeners]
+            self._hooks[hook] = calls
+        return calls
 
     def emit_before(self, signal: str, *args: Any, **kwargs: Any) -> None:
         """Call `before_<signal>` of each middleware in order. A MiddlewareError stops and propagates."""
-        hook = f"before_{signal}"
-        for middleware in self._listeners(hook):
+        for call, middleware in self._calls(f"before_{signal}"):
             try:
-                getattr(middleware, hook)(self, *args, **kwargs)
+                call(self, *args, **kwargs)
             except MiddlewareError:
                 raise
             except Exception:
-                self.logger.critical("Unexpected failure in %s of %r.", hook, middleware, exc_info=True)
+                self.logger.critical(
+                    "Unexpected failure in before_%s of %r.", signal, middleware, exc_info=True
+                )
 
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
         """Call `after_<signal>` of each middleware in reverse order. Errors are logged, none propagates."""
-        hook = f"after_{signal}"
-        for middleware in self._listeners(hook):
+        for call, middleware in self._calls(f"after_{signal}"):
             try:
-                getattr(middleware, hook)(self, *args, **kwargs)
+                call(self, *args, **kwargs)
             except Exception:
-                self.logger.critical("Unexpected failure in %s of %r.", hook, middleware, exc_info=True)
+                self.logger.critical(
+                    "Unexpected failure in after_%s of %r.", signal, middleware, exc_info=True
+                )
 
     def add_middleware(
         self,
@@ -319,6 +323,15 @@ class Broker:
         """Called when another broker becomes the broker of this process."""
 
 
+def _missing(middleware: Middleware, hook: str) -> Callable[..., None]:
+    """Return what raises the AttributeError of a hook that does not exist."""
+
+    def call(*_: Any, **__: Any) -> None:
+        getattr(middleware, hook)
+
+    return call
+
+
 def delayed_copy(message: Message[Any], delay: int | float | timedelta) -> Message[Any]:
     """Return the copy of a message that waits `delay` ms in the `.DQ` queue before it runs."""
     if isinstance(delay, timedelta):
@@ -330,6 +343,9 @@ def delayed_copy(message: Message[Any], delay: int | float | timedelta) -> Messa
 
 class MessageProxy:
     """A message while a worker holds it: whether it failed, and with which exception."""
+
+    #: How often the broker has handed it out, this time included, as far as the broker counts.
+    deliveries: int = 1
 
     def __init__(self, message: Message[Any]) -> None:
         self.failed = False

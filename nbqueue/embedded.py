@@ -38,6 +38,8 @@ logger = get_logger(__name__)
 DEFAULT_THREADS = 8
 #: Milliseconds a kernel gives its worker when it ends.
 KERNEL_EXIT_TIMEOUT = 1000
+#: Waiting messages at which a warning is logged.
+BACKLOG = 100_000
 
 
 def session_middleware(results: HandleBackend | None = None) -> list[Middleware]:
@@ -83,6 +85,7 @@ class EmbeddedBroker(StubBroker):
         self.stopped = False
         self._lock = threading.RLock()
         self._booted = False
+        self._warn_at = BACKLOG
         _embedded.add(self)
 
     def start(self, threads: int | None = None, exit_timeout: float | None = None) -> Worker:
@@ -118,6 +121,8 @@ class EmbeddedBroker(StubBroker):
             self._first_send()
         sent = super().enqueue(message, delay=delay)
         self.results.track(sent)
+        if len(self.queues[sent.queue_name].queue) >= self._warn_at:
+            self._warn_of_backlog(sent.queue_name)
         return sent
 
     def _enqueue_chunk(
@@ -129,6 +134,19 @@ class EmbeddedBroker(StubBroker):
         super()._enqueue_chunk(chunk, delay, published)
         for message in published[before:]:
             self.results.track(message)
+            if len(self.queues[message.queue_name].queue) >= self._warn_at:
+                self._warn_of_backlog(message.queue_name)
+
+    def _warn_of_backlog(self, queue_name: str) -> None:
+        """Say that much waits, and again when that has doubled."""
+        waiting = len(self.queues[queue_name].queue)
+        self._warn_at = waiting * 2
+        logger.warning(
+            "%d messages wait in queue %r, in the memory of this process. Send them more slowly, run more "
+            "threads (nbqueue.start(threads=...)), or use a server (NBQUEUE_BROKER_URL).",
+            waiting,
+            queue_name,
+        )
 
     def _first_send(self) -> None:
         if os.environ.get("NBQUEUE_EMBEDDED") == "0":

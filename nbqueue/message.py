@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from .common import current_millis, q_name
 from .encoder import Encoder, JSONEncoder
 from .errors import DecodeError
-from .running import inside_actor, waiting_for, watchers
+from .running import inside_actor, output_of, waiting_for, watchers
 
 if TYPE_CHECKING:
     from .broker import Broker
@@ -279,6 +279,14 @@ class Message(Generic[R]):
         """What the actor last told by `nbqueue.progress`: steps done, of how many, and a note."""
         record = self._record()
         return None if record is None else record.progress
+
+    @property
+    def output(self) -> str:
+        """What the actor printed and logged, where that is captured (notebooks); its end when it is long."""
+        if here := output_of(self.message_id):
+            return here
+        record = self._record()
+        return "" if record is None else record.output
 
     @property
     def retries(self) -> int:

@@ -23,6 +23,14 @@ running_message: ContextVar[MessageProxy | None] = ContextVar("nbqueue_running_m
 Watcher = Callable[["Message[Any]"], contextlib.AbstractContextManager[Any]]
 watchers: list[Watcher] = []
 
+#: Returns what a message has printed and logged in this process ("" for nothing); set by what captures it.
+output_reader: Callable[[str], str] | None = None
+
+
+def output_of(message_id: str) -> str:
+    """Return what a message has printed and logged in this process, as far as that is captured."""
+    return "" if output_reader is None else output_reader(message_id)
+
 
 def inside_actor() -> bool:
     """Whether the caller is (part of) a running actor."""

@@ -44,15 +44,15 @@ class GroupCallbacks(Middleware):
         result: Any = None,
         exception: BaseException | None = None,
     ) -> None:
-        from ..message import Message
-        from ..rate_limits import Barrier
-
         if exception is not None or message.failed:
             return
         completion = message.options.get("group_completion_uuid")
         callbacks = message.options.get("group_completion_callbacks")
         if not completion or not callbacks:
             return
+        from ..message import Message
+        from ..rate_limits import Barrier
+
         barrier = Barrier(self.rate_limiter_backend, completion, ttl=self.barrier_ttl)
         if barrier.wait(block=False):
             for callback in callbacks:

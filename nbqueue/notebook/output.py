@@ -105,6 +105,8 @@ class OutputRouter:
         self._route_logging()
         running.watchers.append(self.echo)
         self._undo.callback(running.watchers.remove, self.echo)
+        running.output_reader = self.read
+        self._undo.callback(setattr, running, "output_reader", None)
 
     def uninstall(self) -> None:
         self._installed = False
@@ -119,6 +121,11 @@ class OutputRouter:
                 if len(self._outputs) > KEPT_MESSAGES:
                     self._drop_oldest()
             return output
+
+    def read(self, message_id: str) -> str:
+        """Return the output of a message as text."""
+        output = self._outputs.get(message_id)
+        return "" if output is None else output.text()
 
     def _drop_oldest(self) -> None:
         for message_id, output in self._outputs.items():

@@ -13,7 +13,8 @@ from typing import Any
 
 FINAL_STATES = frozenset({"done", "failed", "cancelled"})
 
-_STEPS = {"pending": 0, "delayed": 0, "retrying": 0, "running": 1, "done": 2, "failed": 2, "cancelled": 2}
+#: How far each state is within a try; 2 is final.
+STEPS = {"pending": 0, "delayed": 0, "retrying": 0, "running": 1, "done": 2, "failed": 2, "cancelled": 2}
 
 
 @dataclass
@@ -27,12 +28,16 @@ class MessageRecord:
     #: Tries that failed so far.
     retries: int = 0
     enqueued: int | None = None
+    #: When it is due, for one that is delayed.
+    eta: int | None = None
     started: int | None = None
     ended: int | None = None
     worker: str | None = None
     #: Steps done, all steps (None: not known), and a note.
     progress: tuple[float, float | None, str] | None = None
     error: str | None = None
+    #: The end of what it printed and logged, where that is captured.
+    output: str = ""
     cancel_requested: bool = False
 
     @property
@@ -41,14 +46,14 @@ class MessageRecord:
 
     def precedes(self, state: str, retries: int) -> bool:
         """Whether a step to this state of this try leads forward."""
-        return not self.final and (self.retries, _STEPS[self.state]) <= (retries, _STEPS[state])
+        return not self.final and (self.retries, STEPS[self.state]) <= (retries, STEPS[state])
 
 
 Subscriber = Callable[[list[str]], None]
 
 
 class StateBackend:
-    """Keeps the records of messages."""
+    """Keeps the records of messages. What reads sees all that this process wrote before."""
 
     def update(self, records: Iterable[dict[str, Any]]) -> None:
         """Merge fields into records, by their `message_id`. With a `state`, only when it leads forward."""
@@ -76,3 +81,9 @@ class StateBackend:
     def counters(self, queue_name: str) -> Counter[str]:
         """Return how many of the known messages of a queue are in which state."""
         raise NotImplementedError
+
+    def flush(self) -> None:
+        """Write down what has gathered. Backends that write later override this."""
+
+    def close(self) -> None:
+        """Write down what has gathered, and release what is held: connections, threads, subscribers."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..common import current_millis, q_name
 from ..errors import ResultFailure, ResultMissing
 from ..middleware.middleware import Middleware, SkipMessage
+from ..running import output_of
 from ..threading import Cancelled, raise_thread_exception
 from .backend import StateBackend
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Seconds for which a message that is about to run is tried to be interrupted.
 PATIENCE = 1.0
+#: Characters of a message's output that its record keeps: the last ones.
+OUTPUT_KEPT = 8 * 1024
 #: Seconds between two reports of progress.
 PROGRESS_INTERVAL = 0.1
 
@@ -77,6 +80,8 @@ class State(Middleware):
 
     def _write(self, message: Message[Any] | MessageProxy, state: str, **fields: Any) -> None:
         retries = message.options.get("retries") or 0
+        if "ended" in fields and (output := output_of(message.message_id)):
+            fields["output"] = output[-OUTPUT_KEPT:]
         self.backend.update(
             [{"message_id": message.message_id, "state": state, "retries": retries, **fields}]
         )

@@ -26,6 +26,7 @@ from ..broker import BatchConsumer, Consumer, MessageProxy
 from ..common import current_millis, iter_queue, q_name
 from ..errors import ActorNotFound, BrokerConnectionError
 from ..logging import get_logger
+from .concurrency import limit_of
 from .demand import Demand
 from .worker_thread import WorkQueue, WorkQueueItem
 
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 SETTLE_LAG = 0.005
 #: Finished messages that are settled at once, however busy the worker is.
 SETTLE_BATCH = 64
+
+#: Messages that may be held beyond the demand because their actor's `max_concurrency` keeps them waiting.
+MOST_ASIDE = 1000
 
 #: An eta is made of a time that was rounded down to a millisecond: so much later nothing runs early.
 ROUNDING = 1
@@ -93,6 +97,8 @@ class ConsumerThread(Thread):
         self._finished: deque[Settled] = deque()
         self._settle_at: float | None = None
         self._held = 0
+        #: How many of the held messages wait for a place of their actor. Guarded by the ready queue's mutex.
+        self.aside = 0
 
     # -- the loop --------------------------------------------------------------------------------------
 
@@ -147,7 +153,7 @@ class ConsumerThread(Thread):
             else:
                 self.handle_delayed_messages()
                 if self._delays:
-                    wanted = self.demand.wanted(self._held)
+                    wanted = self._wanted()
             self._settle_when_due()
             self._take_in(consumer.fetch(wanted, self._next_timeout()), wanted)
             if self._fetch_error is not None:
@@ -155,13 +161,17 @@ class ConsumerThread(Thread):
 
     def wants(self) -> bool:
         """Whether ready messages would be fetched now."""
-        return self.running and not self.paused and self.demand.wanted(self._held) > 0
+        return self.running and not self.paused and self._wanted() > 0
+
+    def _wanted(self) -> int:
+        """How many more messages to ask for. What is aside leaves room for others, up to a point."""
+        return self.demand.wanted(self._held - min(self.aside, MOST_ASIDE))
 
     def fetch_ready(self) -> None:
         """Fetch what is there, without waiting. Called by a worker thread that ran dry."""
         with self._fetching:
             consumer = self._batches
-            wanted = self.demand.wanted(self._held) if self.running and not self.paused else 0
+            wanted = self._wanted() if self.running and not self.paused else 0
             if consumer is None or not wanted:
                 return
             self.arrived = False
@@ -256,7 +266,10 @@ class ConsumerThread(Thread):
             )
             self.post_process_message(message)
             return None
-        return WorkQueueItem(actor.priority, message)
+        item = WorkQueueItem(actor.priority, message)
+        if (limit := limit_of(actor)) is not None:
+            item.__dict__["limit"] = limit
+        return item
 
     def handle_delayed_messages(self) -> None:
         """Enqueue the delayed messages that are due, then acknowledge their originals."""

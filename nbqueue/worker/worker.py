@@ -12,6 +12,7 @@ from ..broker import MessageProxy
 from ..common import iter_queue, join_all, join_queue, q_name
 from ..logging import get_logger
 from ..middleware import Middleware
+from .concurrency import ConcurrencyLimits
 from .consumer_thread import ConsumerThread
 from .demand import Demand
 from .worker_thread import WorkerThread, WorkQueue
@@ -68,6 +69,7 @@ class Worker:
         self._queue_cap = settings.QUEUE_PREFETCH
         self.running = False
         self.paused = False
+        self._limits = ConcurrencyLimits()
 
     def start(self) -> None:
         """Start the threads."""
@@ -81,6 +83,7 @@ class Worker:
                 work_queue=self.work_queue,
                 worker_timeout=self.worker_timeout,
                 name=f"nbqueue-worker-{next(_numbers)}",
+                limits=self._limits,
             )
             thread.start()
             self.workers.append(thread)
@@ -153,7 +156,9 @@ class Worker:
 
     def _give_back(self) -> None:
         waiting: dict[ConsumerThread, list[MessageProxy]] = {}
-        for item in iter_queue(self.work_queue):
+        with self.work_queue.mutex:
+            aside = self._limits.clear()
+        for item in [*aside, *iter_queue(self.work_queue)]:
             message = item.message
             consumer = message.__dict__.get("fetched_by") or self.consumers.get(message.queue_name)
             if consumer is not None:

@@ -23,6 +23,7 @@ from ..middleware import SkipMessage
 from ..middleware.middleware import message_option
 from ..running import running_message
 from ..threading import Cancelled, InterruptGate
+from .concurrency import ConcurrencyLimits
 
 if TYPE_CHECKING:
     from ..broker import Broker
@@ -36,6 +37,8 @@ class WorkQueueItem(tuple[int, int]):
     """
 
     message: MessageProxy
+    #: How many messages of its actor may run at once; None for any number.
+    limit: int | None = None
 
     def __new__(cls, priority: int, message: MessageProxy, _queued_time: int | None = None) -> WorkQueueItem:
         item = tuple.__new__(cls, (priority, monotonic_ns() if _queued_time is None else _queued_time))
@@ -68,6 +71,7 @@ class WorkerThread(Thread):
         work_queue: WorkQueue,
         worker_timeout: int,
         name: str | None = None,
+        limits: ConcurrencyLimits | None = None,
     ) -> None:
         super().__init__(daemon=True, name=name)
         self.logger = get_logger("nbqueue.worker", WorkerThread)
@@ -83,6 +87,7 @@ class WorkerThread(Thread):
         #: The message that runs now, None between messages.
         self.current: MessageProxy | None = None
         self.gate: InterruptGate | None = None
+        self.limits = limits or ConcurrencyLimits()
         self._resting = Condition(work_queue.mutex)
         self._turn = 0
         self._keeps_results = False
@@ -103,7 +108,11 @@ class WorkerThread(Thread):
             while self.running:
                 item = self._take()
                 if item is not None:
-                    self.process_message(item.message)
+                    try:
+                        self.process_message(item.message)
+                    finally:
+                        if item.limit is not None:
+                            self._leave(item.message.actor_name)
                     item = None
             self.broker.emit_before("worker_thread_shutdown", self)
         finally:
@@ -126,11 +135,25 @@ class WorkerThread(Thread):
                 # Arrivals first: one of them may go before what is ready.
                 consumer = self._next_consumer()
                 if consumer is None:
-                    if queue.queue:
-                        return heapq.heappop(queue.queue)
-                    queue.not_empty.wait()
+                    put_aside = False
+                    while queue.queue:
+                        item = heapq.heappop(queue.queue)
+                        if item.limit is None or self.limits.enter(item, item.limit):
+                            return item
+                        put_aside = True
+                    if not put_aside:  # else there is room for others: look for arrivals again
+                        queue.not_empty.wait()
             if consumer is not None:
                 consumer.fetch_ready()
+
+    def _leave(self, actor_name: str) -> None:
+        """Let the next message of an actor with a limit go ahead."""
+        queue = self.work_queue
+        with queue.mutex:
+            item = self.limits.leave(actor_name)
+            if item is not None:
+                heapq.heappush(queue.queue, item)
+                queue.not_empty.notify()
 
     def _next_consumer(self) -> ConsumerThread | None:
         """Return a consumer whose queue has arrivals that are wanted, each in its turn."""

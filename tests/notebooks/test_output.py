@@ -124,3 +124,12 @@ def test_the_users_own_logging_set_up_stays_in_charge(loaded: Notebook) -> None:
     loaded.run("@nbqueue.actor\ndef noisy(): log.info('hello')")
     loaded.run("message = noisy.send(); time.sleep(0.2)")
     assert loaded.run("message.get_result()").stdout == "lab says hello\n"
+
+
+def test_the_output_of_a_message_can_be_asked_for(loaded: Notebook) -> None:
+    loaded.run(CHATTY)
+    loaded.run("message = send('a', 3); gates['a'].set(); message.get_result()")
+    assert loaded.run("message.output").result == repr(lines("a", 3))
+    assert loaded.run("message.broker.get_state().backend.get_many([message.message_id])"
+                      "[message.message_id].output").result == repr(lines("a", 3))  # fmt: skip
+    assert loaded.run("add.send(1, 2).output").result == "''"

@@ -7,6 +7,9 @@ import sys
 
 import pytest
 
+import nbqueue
+from nbqueue.embedded import EmbeddedBroker
+
 RELEASED = """
 import gc, sys
 import nbqueue
@@ -71,3 +74,24 @@ def test_messages_whose_handles_are_released_leave_no_growth(count: int) -> None
 def test_an_idle_worker_uses_less_than_a_thousandth_of_a_processor(seconds: int) -> None:
     [used] = run(IDLE, seconds)
     assert used < seconds / 1000
+
+
+def test_a_backlog_is_told_once_until_it_has_doubled(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("nbqueue.embedded.BACKLOG", 10)
+    broker = EmbeddedBroker()
+    broker.stop()  # nothing runs: all that is sent waits
+
+    @nbqueue.actor(broker=broker)
+    def wait() -> None: ...
+
+    def told() -> list[str]:
+        return [r.getMessage() for r in caplog.records if "messages wait in queue" in r.getMessage()]
+
+    for _ in range(19):
+        wait.send()
+    assert len(told()) == 1
+    assert told()[0].startswith("10 messages wait in queue 'default'")
+    wait.map(range(1))
+    assert len(told()) == 2
