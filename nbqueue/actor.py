@@ -9,10 +9,10 @@ from __future__ import annotations
 import inspect
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from datetime import timedelta
 from logging import DEBUG
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from .broker import Broker, get_broker
 from .encoding_errors import explain_unencodable
@@ -32,6 +32,20 @@ WORKER_OPTIONS = {"max_concurrency"}
 _QUEUE_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9._-]*")
 
 
+class _Decorator(Protocol):
+    """What `actor(...)` with options returns. An async function's actor gives what it awaits."""
+
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> Actor[P, R]: ...
+
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> Actor[P, R]: ...
+
+
+@overload
+def actor(fn: Callable[P, Coroutine[Any, Any, R]]) -> Actor[P, R]: ...
+
+
 @overload
 def actor(fn: Callable[P, R]) -> Actor[P, R]: ...
 
@@ -46,7 +60,7 @@ def actor(
     priority: int = 0,
     broker: Broker | None = None,
     **options: Any,
-) -> Callable[[Callable[P, R]], Actor[P, R]]: ...
+) -> _Decorator: ...
 
 
 def actor(

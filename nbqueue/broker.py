@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from logging import Logger
 
     from .actor import Actor
+    from .dead_letters import DeadLetter
     from .results.backend import ResultBackend
     from .results.middleware import Results as ResultsMiddleware
     from .state import State
@@ -311,6 +312,20 @@ class Broker:
     def close(self) -> None:
         """Close the connections."""
 
+    # -- dead letters: see `nbqueue.inspection` ------------------------------------------------------------
+
+    def list_dead(self, queue_name: str, limit: int = 1000) -> list[DeadLetter]:
+        """Return the latest dead letters of a queue, the oldest of them first."""
+        raise NotImplementedError
+
+    def retry_dead(self, letters: Iterable[DeadLetter]) -> int:
+        """Put dead letters back into their queues for a fresh start; return how many were still dead."""
+        raise NotImplementedError
+
+    def delete_dead(self, letters: Iterable[DeadLetter]) -> int:
+        """Forget dead letters; return how many were still there."""
+        raise NotImplementedError
+
     # -- what a broker inside this process adds --------------------------------------------------------
 
     def before_wait(self, message: Message[Any]) -> None:
@@ -423,7 +438,8 @@ class BatchConsumer(Consumer):
     def __init__(self, prefetch: int = 1, timeout: float | None = 100) -> None:
         self.prefetch = prefetch
         self.timeout = timeout
-        #: Called, by any thread, after messages arrived; set by the worker that fetches without waiting.
+        #: Called, by any thread, when messages arrive after a fetch that found too few (sooner does no harm);
+        #: set by the worker that fetches without waiting.
         self.on_arrival: Callable[[], None] | None = None
 
     def fetch(self, n: int, timeout: float | None) -> list[MessageProxy]:
@@ -438,6 +454,28 @@ class BatchConsumer(Consumer):
     def settle(self, acked: list[MessageProxy], rejected: list[MessageProxy]) -> None:
         """Acknowledge and reject in one exchange. BrokerConnectionError leaves all of them unsettled."""
         raise NotImplementedError
+
+    def exchange(self, acked: list[MessageProxy], rejected: list[MessageProxy], n: int) -> list[MessageProxy]:
+        """Settle and then fetch without waiting; one exchange where the broker can do that."""
+        if acked or rejected:
+            self.settle(acked, rejected)
+        return self.fetch(n, 0)
+
+    def forward(self, due: list[tuple[MessageProxy, Message[Any]]]) -> list[Message[Any]]:
+        """Enqueue the copies of delayed messages that are due and acknowledge the originals, in one exchange.
+
+        Returns what was enqueued. Only where `can_forward`.
+        """
+        raise NotImplementedError
+
+    #: Whether `forward` is there; else the copies are enqueued and the originals settled.
+    can_forward: bool = False
+
+    def starting(self, message: MessageProxy) -> None:
+        """Called just before a message runs that was delivered before: should its worker die, that counts."""
+
+    def rest(self) -> None:
+        """Called when no more is fetched for a while: what was meant for this consumer goes to others."""
 
     def wake(self) -> None:
         """Make a `fetch` that waits, or else the next one, return at once."""

@@ -47,12 +47,13 @@ def session_middleware(results: HandleBackend | None = None) -> list[Middleware]
 
     In an interactive session an actor that names no `max_retries` isn't retried: its error shows now.
     """
-    profile: list[Middleware] = [
+    # State comes first: what the others make of a message (too old, failed after all) is known when it ends.
+    profile: list[Middleware] = [State(StubStates())]
+    profile += [
         Retries(unasked=not is_interactive()) if kind is Retries else kind() for kind in default_middleware
     ]
     profile.append(Results(backend=results or HandleBackend(), store_results=True))
     profile.append(AsyncIO(lazy=True))
-    profile.append(State(StubStates()))
     profile.append(GroupCallbacks(StubLimits()))
     profile.append(CurrentMessage())
     return profile

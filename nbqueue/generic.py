@@ -6,13 +6,55 @@ the actor runs. `Meta.abstract = True` keeps it a class, to be a base for others
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from .actor import Actor, actor
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from .broker import Broker
+    from .message import Message
+
+P = ParamSpec("P")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class _Performs(Protocol[P, R_co]):
+    def perform(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
 
 
 class generic_actor(type):
     """Makes an actor of each class that is not abstract, and puts an instance in the class's place."""
+
+    if TYPE_CHECKING:
+        # A type checker sees a class where the program has the instance: these are its actor's.
+        actor_name: str
+        queue_name: str
+        priority: int
+        broker: Broker
+        options: dict[str, Any]
+
+        def send(cls: type[_Performs[P, R_co]], *args: P.args, **kwargs: P.kwargs) -> Message[R_co]: ...
+
+        def message(cls: type[_Performs[P, R_co]], *args: P.args, **kwargs: P.kwargs) -> Message[R_co]: ...
+
+        def send_with_options(
+            cls: type[_Performs[P, R_co]],
+            *,
+            args: Any = (),
+            kwargs: dict[str, Any] | None = None,
+            delay: int | timedelta | None = None,
+            **options: Any,
+        ) -> Message[R_co]: ...
+
+        def message_with_options(
+            cls: type[_Performs[P, R_co]],
+            *,
+            args: Any = (),
+            kwargs: dict[str, Any] | None = None,
+            **options: Any,
+        ) -> Message[R_co]: ...
 
     def __new__(
         metaclass, name: str, bases: tuple[type, ...], attributes: dict[str, Any], **keywords: Any

@@ -31,8 +31,6 @@ R = TypeVar("R")
 global_encoder: Encoder = JSONEncoder()
 
 _NOBODY: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
-#: Options that belong to what happened to a message, not to what was asked for.
-_OPTIONS_OF_A_TRY = {"retries", "traceback", "requeue_timestamp", "eta", "cancelled", "redis_message_id"}
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -321,14 +319,12 @@ class Message(Generic[R]):
 
     def retry(self) -> Message[R]:
         """Send the same call again, as a new message with all its tries before it; return that."""
-        kept = {k: v for k, v in self.options.items() if k not in _OPTIONS_OF_A_TRY}
+        from .dead_letters import fresh_start
+
         broker = self._home()
-        again: Message[R] = Message(
-            queue_name=q_name(self.queue_name),
-            actor_name=self.actor_name,
-            args=self.args,
-            kwargs=self.kwargs,
-            options=kept,
+        fresh = fresh_start(self, q_name(self.queue_name))
+        again: Message[R] = fresh._replace(
+            message_id=generate_unique_id(), message_timestamp=current_millis()
         )
         return broker.enqueue(again).sent_by(broker)
 

@@ -7,9 +7,11 @@ consumer's mutex guards what it has handed out. Consumers wait on the queue's `n
 
 from __future__ import annotations
 
+import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from queue import Queue
 from threading import Condition, Lock
@@ -17,6 +19,7 @@ from typing import Any
 
 from ..broker import BatchConsumer, Broker, MessageProxy, delayed_copy
 from ..common import current_millis, dq_name, iter_queue, join_queue, q_name
+from ..dead_letters import DeadLetter, fresh_start, from_body
 from ..errors import DecodeError, QueueJoinTimeout, QueueNotFound
 from ..message import Message
 from ..middleware import Middleware
@@ -166,6 +169,33 @@ class StubBroker(Broker):
             for message in self.dead_letters_by_queue.get(queue_name, ())[:1]:
                 raise (message._exception or Exception(f"{message} failed.")) from None
 
+    def list_dead(self, queue_name: str, limit: int = 1000) -> list[DeadLetter]:
+        return [_letter(queue_name, proxy) for proxy in self.dead_letters_by_queue[queue_name][-limit:]]
+
+    def retry_dead(self, letters: Iterable[DeadLetter]) -> int:
+        taken = self._take_dead(letters)
+        for letter in taken:
+            if letter.message is None:
+                self._publish(letter.queue_name, [letter.body])
+            else:
+                self.enqueue(fresh_start(letter.message, letter.queue_name))
+        return len(taken)
+
+    def delete_dead(self, letters: Iterable[DeadLetter]) -> int:
+        return len(self._take_dead(letters))
+
+    def _take_dead(self, letters: Iterable[DeadLetter]) -> list[DeadLetter]:
+        """Remove dead letters; return those that were there. Lists are changed in place: consumers hold them."""
+        taken = []
+        for letter in letters:
+            dead = self.dead_letters_by_queue[letter.queue_name]
+            for proxy in list(dead):
+                if _letter(letter.queue_name, proxy).id == letter.id:
+                    dead.remove(proxy)
+                    taken.append(letter)
+                    break
+        return taken
+
     def _queue(self, queue_name: str) -> Queue[bytes]:
         try:
             return self.queues[queue_name]
@@ -194,6 +224,25 @@ class _StubMessageProxy(MessageProxy):
 
     def clear_exception(self) -> None:
         pass
+
+
+def _letter(queue_name: str, proxy: MessageProxy) -> DeadLetter:
+    body = getattr(proxy, "_body", b"")
+    if proxy.actor_name == UNDECODABLE:
+        why = json.dumps({"error": proxy.options["reason"]})
+        return from_body(
+            queue_name, body, fallback_id=proxy.message_id, died=proxy.message_timestamp, why=why
+        )
+    error = proxy._exception
+    letter = from_body(queue_name, body or proxy._message.encode(), fallback_id=proxy.message_id)
+    return replace(
+        letter,
+        message=proxy._message,
+        error=None if error is None else f"{type(error).__name__}: {error}",
+        traceback=proxy.options.get("traceback"),
+        attempts=max(int(proxy.options.get("retries") or 0), 1),
+        died=getattr(proxy, "died", None),
+    )
 
 
 class _StubConsumer(BatchConsumer):
@@ -255,6 +304,7 @@ class _StubConsumer(BatchConsumer):
                 done += self._held.pop(id(message), None) is not None
             for message in rejected:
                 if self._held.pop(id(message), None) is not None:
+                    message.__dict__["died"] = current_millis()
                     self.dead_letters.append(message)
                     done += 1
         for _ in range(done):

@@ -96,13 +96,25 @@ class Retries(Middleware):
 
         delay = exception.delay if isinstance(exception, Retry) else None
         if delay is None:
-            min_backoff = message_option(broker, message, "min_backoff", self.min_backoff)
-            max_backoff = message_option(broker, message, "max_backoff", self.max_backoff)
             _, delay = compute_backoff(
-                retries, factor=min_backoff, max_backoff=min(max_backoff, DEFAULT_MAX_BACKOFF)
+                retries,
+                factor=self._backoff(broker, message, "min_backoff", self.min_backoff),
+                max_backoff=min(
+                    self._backoff(broker, message, "max_backoff", self.max_backoff), DEFAULT_MAX_BACKOFF
+                ),
             )
         self.logger.info("Retrying message %r in %d milliseconds.", message, delay)
         broker.enqueue(message, delay=delay)  # type: ignore[arg-type]  # a proxy stands for its message
+
+    @staticmethod
+    def _backoff(broker: Broker, message: MessageProxy, name: str, default: int) -> int:
+        """Return the message's own bound, its actor's or the default; None counts as not given."""
+        actor = broker.actors.get(message.actor_name)
+        for options in (message.options, actor.options if actor is not None else {}):
+            bound: int | None = options.get(name)
+            if bound is not None:
+                return bound
+        return default
 
     def _give_up(self, broker: Broker, message: MessageProxy, retries: int, max_retries: int | None) -> None:
         self.logger.warning("Retries exceeded for message %r.", message)

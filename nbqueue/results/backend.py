@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -90,6 +90,21 @@ class ResultBackend:
         Returns what undoes this, or None: this backend can't tell, and somebody has to wait.
         """
         return None
+
+    def iter_results(self, messages: Iterable[AnyMessage], remaining: Callable[[], float]) -> Iterator[Any]:
+        """Yield the results of messages in their order, each as soon as it and those before it are there.
+
+        Parameters:
+          remaining: called for the milliseconds that are left for all of them; may be infinite. What is there
+            already is yielded however little that is.
+
+        Raises:
+          ResultFailure: when it is a failed message's turn; that ends the iteration.
+          ResultTimeout: no time is left and the next result is not there.
+        """
+        __tracebackhide__ = True
+        for message in messages:
+            yield self.unwrap_result(self._wait(message, remaining()))
 
     def _wait(self, message: AnyMessage, timeout: float) -> Any:
         """Return the stored value as soon as there is one. Backends that can be woken override this."""

@@ -43,7 +43,9 @@ class Results(Middleware):
         if actor is None:
             return False, 0
         asked = {**actor.options, **message.options}
-        return bool(asked.get("store_results", self.store_results)), asked.get("result_ttl", self.result_ttl)
+        return bool(asked.get("store_results", self.store_results)), (
+            asked.get("result_ttl") or self.result_ttl
+        )
 
     def after_process_message(
         self,

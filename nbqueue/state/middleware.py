@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from ..common import current_millis, q_name
-from ..errors import ResultFailure, ResultMissing
+from ..errors import BrokerError, ResultFailure, ResultMissing
 from ..middleware.middleware import Middleware, SkipMessage
 from ..running import output_of
 from ..threading import Cancelled, raise_thread_exception
@@ -66,7 +66,7 @@ def progress(done: float, total: float | None = None, note: str = "") -> None:
 
 
 class State(Middleware):
-    """Keeps the state of messages. Goes after Results, so that a state is final before its result is seen.
+    """Keeps the state of messages. Goes first, so that what other middleware makes of a message is known.
 
     Parameters:
       backend: where.
@@ -80,16 +80,30 @@ class State(Middleware):
 
     def _write(self, message: Message[Any] | MessageProxy, state: str, **fields: Any) -> None:
         retries = message.options.get("retries") or 0
-        if "ended" in fields and (output := output_of(message.message_id)):
-            fields["output"] = output[-OUTPUT_KEPT:]
+        if "ended" in fields:
+            # It may never have run, so nothing else has told these.
+            fields["queue_name"] = q_name(message.queue_name)
+            fields["actor_name"] = message.actor_name
+            if output := output_of(message.message_id):
+                fields["output"] = output[-OUTPUT_KEPT:]
         self.backend.update(
             [{"message_id": message.message_id, "state": state, "retries": retries, **fields}]
         )
 
     def after_enqueue(self, broker: Broker, message: Message[Any] | MessageProxy, delay: int | None) -> None:
-        # One that was never tried needs no record: without one it is pending, or delayed.
+        # One that was never tried and is not delayed needs no record: without one it is pending.
+        eta = message.options.get("eta")
         if message.options.get("retries"):
-            self._write(message, "retrying", queue_name=q_name(message.queue_name))
+            self._write(message, "retrying", queue_name=q_name(message.queue_name), eta=eta)
+        elif eta is not None:
+            self._write(
+                message,
+                "delayed",
+                queue_name=q_name(message.queue_name),
+                actor_name=message.actor_name,
+                enqueued=message.message_timestamp,
+                eta=eta,
+            )
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
         self._threads[message.message_id] = threading.get_ident()
@@ -147,7 +161,7 @@ class State(Middleware):
         if not marked:
             return False
         record = self.backend.get_many([message.message_id]).get(message.message_id)
-        if record is not None and record.state != "running":
+        if record is not None and not record.final and record.state != "running":
             self._end_cancelled(broker, message)
         return True
 
@@ -164,6 +178,10 @@ class State(Middleware):
         stop = worker.__dict__.pop("_stop_cancelling", None)
         if stop is not None:
             stop()
+
+    def after_worker_shutdown(self, broker: Broker, worker: Any) -> None:
+        with contextlib.suppress(BrokerError):  # the server has gone: what was not written is tried again
+            self.backend.flush()
 
     def _interrupt(self, message_ids: list[str]) -> None:
         deadline = time.monotonic() + PATIENCE

@@ -10,8 +10,14 @@ from .consumer_thread import ConsumerThread
 from .worker import Worker, has_results_middleware
 from .worker_thread import WorkerThread, WorkQueueItem
 
+
+def _setting(name: str, default: int) -> int:
+    value = getenv_int(name)
+    return default if value is None else value
+
+
 #: Milliseconds a consumer thread waits before it starts over after an error.
-CONSUMER_RESTART_DELAY = getenv_int("dramatiq_restart_delay") or 3000
+CONSUMER_RESTART_DELAY = _setting("dramatiq_restart_delay", 3000)
 CONSUMER_RESTART_DELAY_SECS = CONSUMER_RESTART_DELAY / 1000
 #: Seconds before an acknowledgement that failed for lack of a connection is tried again.
 POST_PROCESS_MESSAGE_RETRY_DELAY_SECS = 5
@@ -19,7 +25,7 @@ POST_PROCESS_MESSAGE_RETRY_DELAY_SECS = 5
 QUEUE_PREFETCH = getenv_int("dramatiq_queue_prefetch") or 0
 DELAY_QUEUE_PREFETCH = getenv_int("dramatiq_delay_queue_prefetch") or 0
 #: Milliseconds between two looks at a broker that can't wake its consumers.
-WORKER_TIMEOUT = getenv_int("dramatiq_worker_timeout") or 1000
+WORKER_TIMEOUT = _setting("dramatiq_worker_timeout", 1000)
 
 _ConsumerThread = ConsumerThread
 _WorkerThread = WorkerThread

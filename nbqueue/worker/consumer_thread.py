@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from heapq import heappush
+from logging import CRITICAL, DEBUG
 from queue import PriorityQueue
 from threading import Event, Lock, RLock, Thread, current_thread
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ from .worker_thread import WorkQueue, WorkQueueItem
 
 if TYPE_CHECKING:
     from ..broker import Broker
+    from ..message import Message
 
 #: Seconds after which a finished message is settled at the latest.
 SETTLE_LAG = 0.005
@@ -84,6 +86,7 @@ class ConsumerThread(Thread):
         self.delay_queue: PriorityQueue[tuple[float, int, MessageProxy]] = PriorityQueue()
         self.running = False
         self.paused = False
+        self.resting = False
         self.paused_event = Event()
         self._changed = Event()
         self._arrivals = itertools.count()
@@ -97,6 +100,8 @@ class ConsumerThread(Thread):
         self._finished: deque[Settled] = deque()
         self._settle_at: float | None = None
         self._held = 0
+        #: Tries to reach the broker since it was lost.
+        self._tries = 0
         #: How many of the held messages wait for a place of their actor. Guarded by the ready queue's mutex.
         self.aside = 0
 
@@ -112,36 +117,48 @@ class ConsumerThread(Thread):
     def _run(self) -> None:
         self.broker.emit_after("consumer_thread_boot", self)
         while self.running:
+            lost = False
             try:
                 self._consume()
             except BrokerConnectionError as error:
-                self.logger.critical("Consumer of %r lost its connection: %s", self.queue_name, error)
+                lost = True
+                level = CRITICAL if not self._tries else DEBUG  # once an outage
+                self.logger.log(level, "Consumer of %r lost its connection: %s", self.queue_name, error)
                 for _ in iter_queue(self.delay_queue):
                     self.delay_queue.task_done()  # the broker delivers them again
             except Exception:
                 self.logger.critical("Consumer of %r failed.", self.queue_name, exc_info=True)
             if self.running:
                 self.close()
-                from .. import worker as settings
-
-                self._changed.wait(settings.CONSUMER_RESTART_DELAY_SECS)
+                self._changed.wait(self._restart_delay(lost))
                 self._changed.clear()
         self.broker.emit_before("consumer_thread_shutdown", self)
+
+    def _restart_delay(self, lost: bool) -> float:
+        """Seconds until the next try: soon, and then less soon, where a lost connection is found out at once."""
+        from .. import worker as settings
+
+        if not lost or self._batches is None:
+            return settings.CONSUMER_RESTART_DELAY_SECS
+        self._tries += 1
+        return min(0.05 * 2**self._tries, 1.0, settings.CONSUMER_RESTART_DELAY_SECS)
 
     def _consume(self) -> None:
         self._held = 0
         self._fetch_error = None
-        self._batches = None
         self.consumer = consumer = self.broker.consume(
             self.queue_name, prefetch=self.prefetch, timeout=self.worker_timeout
         )
         if isinstance(consumer, BatchConsumer):
             self._consume_batches(consumer)
         else:
+            self._batches = None
             self._consume_singly(consumer)
 
     def _consume_batches(self, consumer: BatchConsumer) -> None:
         self._batches = consumer
+        if self._finished:
+            self._settle_at = time.monotonic()  # what could not be settled by way of the one before
         if not self._delays:
             consumer.on_arrival = self._announce
             self._announce()
@@ -149,19 +166,22 @@ class ConsumerThread(Thread):
             wanted = 0
             if self.paused:
                 with self._fetching:
+                    if not self.paused_event.is_set():
+                        consumer.rest()
                     self.paused_event.set()
             else:
                 self.handle_delayed_messages()
-                if self._delays:
+                if self._delays and not self.resting:
                     wanted = self._wanted()
             self._settle_when_due()
             self._take_in(consumer.fetch(wanted, self._next_timeout()), wanted)
             if self._fetch_error is not None:
                 raise self._fetch_error
+            self._tries = 0
 
     def wants(self) -> bool:
         """Whether ready messages would be fetched now."""
-        return self.running and not self.paused and self._wanted() > 0
+        return self.running and not self.paused and not self.resting and self._wanted() > 0
 
     def _wanted(self) -> int:
         """How many more messages to ask for. What is aside leaves room for others, up to a point."""
@@ -171,12 +191,12 @@ class ConsumerThread(Thread):
         """Fetch what is there, without waiting. Called by a worker thread that ran dry."""
         with self._fetching:
             consumer = self._batches
-            wanted = self._wanted() if self.running and not self.paused else 0
+            wanted = self._wanted() if self.wants() else 0
             if consumer is None or not wanted:
                 return
             self.arrived = False
             try:
-                messages = consumer.fetch(wanted, 0)
+                messages = self._settle(consumer, wanted)
                 self.arrived = self.arrived or len(messages) == wanted
                 self._take_in(messages, wanted)
             except Exception as error:  # the consumer thread starts over with it
@@ -273,19 +293,45 @@ class ConsumerThread(Thread):
 
     def handle_delayed_messages(self) -> None:
         """Enqueue the delayed messages that are due, then acknowledge their originals."""
-        while self.delay_queue.queue and self.delay_queue.queue[0][0] + ROUNDING <= current_millis():
+        due: list[tuple[Any, Message[Any]]] = []
+        now = current_millis()
+        while self.delay_queue.queue and self.delay_queue.queue[0][0] + ROUNDING <= now:
             entry = self.delay_queue.get_nowait()
-            message = entry[2]
-            due = message.copy(queue_name=q_name(self.queue_name))
-            due.options.pop("eta", None)
-            try:
-                self.broker.enqueue(due)
-            except BaseException:
+            copy = entry[2].copy(queue_name=q_name(self.queue_name))
+            copy.options.pop("eta", None)
+            due.append((entry, copy))
+        consumer = self._batches
+        try:
+            if due and consumer is not None and consumer.can_forward:
+                self._forward(consumer, due)
+                due.clear()
+            while due:
+                entry, copy = due[0]
+                self.broker.enqueue(copy)
+                self.post_process_message(entry[2])
+                self.delay_queue.task_done()
+                del due[0]
+        except BaseException:
+            for entry, _ in due:
                 self.delay_queue.put(entry)
                 self.delay_queue.task_done()
-                raise
-            self.post_process_message(message)
+            raise
+
+    def _forward(self, consumer: BatchConsumer, due: list[tuple[Any, Message[Any]]]) -> None:
+        """Move due messages in one exchange, with the hooks of enqueueing the one and settling the other."""
+        broker = self.broker
+        moving: list[tuple[MessageProxy, Message[Any]]] = []
+        for entry, copy in due:
+            original = entry[2]
+            broker.emit_before("enqueue", copy, None)
+            broker.emit_before("ack", original)
+            moving.append((original, copy))
+        for (original, _), published in zip(moving, consumer.forward(moving), strict=True):
+            broker.emit_after("enqueue", published, None)
+            broker.emit_after("ack", original)
             self.delay_queue.task_done()
+        with self._mutex:
+            self._held = max(0, self._held - len(due))
 
     # -- settling --------------------------------------------------------------------------------------
 
@@ -300,7 +346,8 @@ class ConsumerThread(Thread):
             if arm:
                 self._settle_at = time.monotonic() + SETTLE_LAG
             now = len(self._finished) >= SETTLE_BATCH or not self.work_queue.queue
-        if now:
+        # Where more is to be fetched, the exchange that fetches it settles this: this thread is about to run dry.
+        if now and not (self.arrived and self.wants()):
             self.settle_finished()
         elif arm:
             self._wake()
@@ -314,13 +361,18 @@ class ConsumerThread(Thread):
         consumer = self._batches
         if consumer is None:
             return
+        try:
+            self._settle(consumer, 0)
+        except Exception:
+            self.logger.debug("Settling failed, which was told already.", exc_info=True)
+
+    def _settle(self, consumer: BatchConsumer, wanted: int) -> list[MessageProxy]:
+        """Settle everything that is finished and fetch up to so many messages, in one exchange."""
         with self._settling:
             with self._mutex:
                 batch = list(self._finished)
                 self._finished.clear()
                 self._settle_at = None
-            if not batch:
-                return
             acked: list[MessageProxy] = []
             rejected: list[MessageProxy] = []
             for message, _ in batch:
@@ -331,18 +383,28 @@ class ConsumerThread(Thread):
                 else:
                     (rejected if message.failed else acked).append(message)
             try:
-                consumer.settle(acked, rejected)
+                if wanted:
+                    messages = consumer.exchange(acked, rejected, wanted)
+                else:
+                    messages = []
+                    if acked or rejected:
+                        consumer.settle(acked, rejected)
             except BrokerConnectionError as error:
-                self._settle_later(batch, error)
-                return
+                if batch:
+                    self._settle_later(batch, error)
+                raise
             except Exception:
-                self.logger.critical("Could not settle %d messages.", len(batch), exc_info=True)
-            else:
-                for message in acked:
-                    self.broker.emit_after("ack", message)
-                for message in rejected:
-                    self.broker.emit_after("nack", message)
-            self._close_batch(batch)
+                if batch:
+                    self.logger.critical("Could not settle %d messages.", len(batch), exc_info=True)
+                    self._close_batch(batch)
+                raise
+            for message in acked:
+                self.broker.emit_after("ack", message)
+            for message in rejected:
+                self.broker.emit_after("nack", message)
+            if batch:
+                self._close_batch(batch)
+            return messages
 
     def _settle_later(self, batch: list[Settled], error: BrokerConnectionError) -> None:
         from .. import worker as settings
@@ -406,6 +468,26 @@ class ConsumerThread(Thread):
         self._wake()
         if self._batches is not None:
             self._announce()
+
+    def rest(self) -> None:
+        """Fetch no more, but go on settling: the worker is about to stop."""
+        self.resting = True
+        consumer = self._batches
+        if consumer is not None:
+            with self._fetching:
+                try:
+                    consumer.rest()
+                except BrokerConnectionError as error:
+                    self.logger.debug("Resting without the broker: %s", error)
+
+    def starting(self, message: MessageProxy) -> None:
+        """Tell the broker that a message which was delivered before is about to run."""
+        consumer = self._batches
+        if consumer is not None:
+            try:
+                consumer.starting(message)
+            except BrokerConnectionError as error:
+                self.logger.warning("Could not note that %s runs again: %s", message, error)
 
     def stop(self) -> None:
         """End the thread; what it holds is given back by `close`."""

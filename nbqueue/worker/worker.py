@@ -144,6 +144,8 @@ class Worker:
         self.broker.emit_before("worker_shutdown", self)
         for worker in self.workers:
             worker.stop()
+        for consumer in self.consumers.values():
+            consumer.rest()  # while actors end, messages are for other workers
         join_all(self.workers, timeout)
         # The consumers go last: until then they settle, and keep their broker's heartbeat.
         for consumer in self.consumers.values():

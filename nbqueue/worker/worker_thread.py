@@ -170,6 +170,8 @@ class WorkerThread(Thread):
         queue_name = message.queue_name
         self.current = message
         try:
+            if message.deliveries > 1 and (holder := message.__dict__.get("fetched_by")) is not None:
+                holder.starting(message)
             self._process(message)
             if message.failed:
                 self.counters[queue_name, "failed"] += 1

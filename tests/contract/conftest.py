@@ -16,6 +16,7 @@ import pytest
 
 import nbqueue
 from nbqueue import Broker, Consumer, Message, MessageProxy, Middleware, Worker
+from nbqueue.brokers.redis import RedisBroker
 from nbqueue.brokers.stub import StubBroker
 
 
@@ -23,6 +24,10 @@ class BrokerAdapter:
     """Base of the adapters: what a test needs of a broker beyond its contract."""
 
     name: str
+
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        """Start what the broker needs, by way of the fixtures of `tests/conftest.py`."""
+
     #: Whether using a queue that was never declared raises QueueNotFound.
     refuses_undeclared_queues: bool
 
@@ -66,8 +71,34 @@ class StubAdapter(BrokerAdapter):
         return [m.options["body"] for m in self.dead_letters(broker, queue_name) if "body" in m.options]
 
 
+class RedisAdapter(BrokerAdapter):
+    """The broker on Redis, in a namespace of its own."""
+
+    name = "redis"
+    refuses_undeclared_queues = False
+
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self.url = request.getfixturevalue("redis_server").url
+        self.namespace = f"contract-{uuid.uuid4().hex[:8]}"
+
+    def make(self, middleware: Iterable[Middleware] | None = None) -> RedisBroker:
+        return RedisBroker(url=self.url, namespace=self.namespace, middleware=middleware)
+
+    def put_raw(self, broker: Broker, queue_name: str, body: bytes) -> None:
+        assert isinstance(broker, RedisBroker)
+        name = uuid.uuid4().hex
+        broker.client.hset(f"{self.namespace}:{queue_name}.msgs", name, body)
+        broker.client.rpush(f"{self.namespace}:{queue_name}", name)
+
+    def dead_letters(self, broker: Broker, queue_name: str) -> list[Any]:
+        return [letter.message or letter for letter in broker.list_dead(queue_name)]
+
+    def undecodable_bodies(self, broker: Broker, queue_name: str) -> list[bytes]:
+        return [letter.body for letter in broker.list_dead(queue_name) if letter.message is None]
+
+
 #: Every broker that keeps the contract.
-ADAPTERS: list[type[BrokerAdapter]] = [StubAdapter]
+ADAPTERS: list[type[BrokerAdapter]] = [StubAdapter, RedisAdapter]
 
 StartWorker = Callable[..., Worker]
 
@@ -140,7 +171,7 @@ def noting_actor(broker: Broker, queue: str, **options: Any) -> tuple[nbqueue.Ac
 @pytest.fixture(params=ADAPTERS, ids=lambda kind: kind.name)
 def adapter(request: pytest.FixtureRequest) -> Iterator[BrokerAdapter]:
     """The adapter of each broker in turn."""
-    adapter: BrokerAdapter = request.param()
+    adapter: BrokerAdapter = request.param(request)
     yield adapter
     adapter.close()
 

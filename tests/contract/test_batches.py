@@ -311,6 +311,7 @@ def test_arrivals_are_told_to_a_consumer_that_listens(broker: Broker, queue: str
     with closing(batch_consumer(broker, queue)) as consumer:
         arrived = threading.Event()
         consumer.on_arrival = arrived.set
+        assert consumer.fetch(1, 0) == []
         broker.enqueue(message_to(queue, 1))
         assert arrived.wait(10)
         arrived.clear()

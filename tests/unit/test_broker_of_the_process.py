@@ -46,7 +46,7 @@ def test_with_none_set_the_embedded_broker_is_made_once(embedded: EmbeddedBroker
 
 def test_the_embedded_broker_carries_the_session_profile(embedded: EmbeddedBroker) -> None:
     kinds = [type(middleware) for middleware in embedded.middleware]
-    assert kinds == [*default_middleware, Results, AsyncIO, State, GroupCallbacks, CurrentMessage]
+    assert kinds == [State, *default_middleware, Results, AsyncIO, GroupCallbacks, CurrentMessage]
     assert embedded.get_results_backend() is embedded.results
 
 

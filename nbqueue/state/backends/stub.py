@@ -14,7 +14,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from ...logging import get_logger
 from ..backend import FINAL_STATES, MessageRecord, StateBackend, Subscriber
+
+logger = get_logger(__name__)
 
 #: Updates that wait in the inbox before a writer merges them.
 MERGE_AT = 1000
@@ -93,7 +96,10 @@ class StubBackend(StateBackend):
             subscribers = list(self.subscribers)
         if marked:
             for subscriber in subscribers:
-                subscriber(sorted(marked))
+                try:
+                    subscriber(sorted(marked))
+                except Exception:
+                    logger.exception("%r failed with the messages to be cancelled.", subscriber)
         return marked
 
     def is_cancel_requested(self, message_id: str) -> bool:

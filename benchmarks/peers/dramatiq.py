@@ -1,0 +1,10 @@
+"""Dramatiq, as an installed program: its published API only. Groups send one by one, so there is no bulk."""
+
+from __future__ import annotations
+
+from benchmarks.peers.compatible import CompatiblePeer
+
+
+class Adapter(CompatiblePeer):
+    distribution = "dramatiq"
+    guarantee = "at least once: acked after the run, one by one"

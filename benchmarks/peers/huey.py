@@ -1,0 +1,34 @@
+"""Huey with its thread workers. Results are announced (`notify_result`), which spares the waiter polling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from huey import RedisHuey
+
+from benchmarks.peers.execution import noop
+from benchmarks.peers.peer import Peer
+
+
+class Adapter(Peer):
+    distribution = "huey"
+    guarantee = "at most once: popped before the run, no acks"
+
+    def __init__(self, url: str, results: bool) -> None:
+        self.huey = RedisHuey("bench", url=url, results=results, notify_result=results)
+        self.task = self.huey.task()(noop)
+
+    def work(self, threads: int) -> None:
+        self.huey.create_consumer(workers=threads, worker_type="thread").run()
+
+    def send(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            self.task(number)
+
+    def ask(self, number: int) -> int:
+        answer: int = self.task(number).get(blocking=True, timeout=10)
+        return answer
+
+    def left(self) -> int:
+        waiting: int = self.huey.pending_count()
+        return waiting

@@ -1,0 +1,56 @@
+"""The contract of an adapter: how one task queue does the work that all of them do.
+
+An adapter registers `execution.noop` with its library and sends, runs and awaits it the way that library's
+own documentation shows. It's made in the process that uses it, so only there its library is imported.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+#: Messages in one exchange of a bulk API.
+CHUNK = 500
+
+
+class Peer(ABC):
+    #: The name of the installed distribution, for its version.
+    distribution: str
+    #: What happens to a message when its worker dies, in the configuration measured here.
+    guarantee: str
+    #: Whether there is an API that sends many messages in few exchanges.
+    bulk = False
+    #: Messages a measurement is cut to, for peers that are so slow that more would only take longer.
+    most = 1_000_000_000
+
+    @abstractmethod
+    def __init__(self, url: str, results: bool) -> None:
+        """Connect to the Redis server at `url`; with `results`, what tasks return is kept for the sender."""
+
+    @abstractmethod
+    def work(self, threads: int) -> None:
+        """Run what is sent, on so many threads, until the process ends. Called on the main thread."""
+
+    @abstractmethod
+    def send(self, numbers: Iterable[int]) -> None:
+        """Send one message a number, one by one."""
+
+    def send_bulk(self, numbers: Iterable[int]) -> None:
+        """Send one message a number, `CHUNK` at a time; only where `bulk` is set."""
+        raise NotImplementedError(f"{self.distribution} has no bulk API")
+
+    @abstractmethod
+    def ask(self, number: int) -> int:
+        """Send a message, wait for its result and return it; needs `results`."""
+
+    @abstractmethod
+    def left(self) -> int:
+        """Return how many messages the server holds that aren't finished, waiting or in flight."""
+
+
+def chunks(numbers: Iterable[int]) -> Iterator[list[int]]:
+    """Yield the numbers in lists of `CHUNK`, the last one shorter."""
+    remaining = iter(numbers)
+    while chunk := list(islice(remaining, CHUNK)):
+        yield chunk

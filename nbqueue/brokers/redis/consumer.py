@@ -1,0 +1,403 @@
+"""Consumers on Redis: one for ready messages, one for delayed ones.
+
+A consumer takes what is there in one exchange. When it comes up short it asks the attendant to wait on the
+server in its place (`arm`); the attendant calls `arrival` when an id was pushed to the consumer's inbox.
+`_bell` guards the flags by which `fetch` waits. Ids that were handed out and not settled are in `_held`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+import traceback
+from collections.abc import Iterable, Iterator
+from threading import Condition
+from typing import TYPE_CHECKING, Any
+
+from ...broker import BatchConsumer, MessageProxy
+from ...common import current_millis
+from ...errors import BrokerConnectionError, DecodeError
+from ...logging import get_logger
+from ...message import Message
+from ...redis import translated
+from .commands import Fetched
+
+if TYPE_CHECKING:
+    from .broker import RedisBroker
+
+#: Delayed messages that are looked at in one go.
+DELAYED_AT_ONCE = 500
+#: Characters of a traceback that a dead letter keeps: the last ones.
+TRACEBACK_KEPT = 32 * 1024
+
+
+class RedisMessageProxy(MessageProxy):
+    """A message from Redis: settled by the id under which it was in the list, whatever its options say."""
+
+    def __init__(self, message: Message[Any], redis_id: bytes, deliveries: int = 1, deaths: int = 0) -> None:
+        super().__init__(message)
+        self.redis_id = redis_id
+        self.deliveries = deliveries
+        self.deaths = deaths
+
+
+class RedisConsumer(BatchConsumer):
+    """What both kinds share."""
+
+    def __init__(self, *, broker: RedisBroker, queue_name: str, prefetch: int, timeout: float | None) -> None:
+        super().__init__(prefetch, timeout)
+        self.broker = broker
+        self.queue_name = queue_name
+        self.logger = get_logger("nbqueue.brokers.redis", f"Consumer({queue_name})")
+        #: Whether the queue may hold something that was not taken: until the attendant waits on it.
+        self.hot = True
+        self._held: set[bytes] = set()
+        self._bell = Condition()
+        self._woken = False
+        self._closed = False
+        broker.attend().register(self)
+
+    # -- fetching ----------------------------------------------------------------------------------------
+
+    def fetch(self, n: int, timeout: float | None) -> list[MessageProxy]:
+        deadline = None if timeout is None else time.monotonic() + timeout / 1000
+        while True:
+            if n > 0:
+                messages = self._take(n)
+                if messages or timeout == 0:
+                    return messages
+            if self._wait(deadline, ends_on_arrival=n > 0):
+                return []
+
+    def exchange(self, acked: list[MessageProxy], rejected: list[MessageProxy], n: int) -> list[MessageProxy]:
+        fetched = self._exchange(n, acked, rejected)
+        self._forget([*acked, *rejected])
+        return self._receive(fetched, n)
+
+    def settle(self, acked: list[MessageProxy], rejected: list[MessageProxy]) -> None:
+        self._exchange(0, acked, rejected)
+        self._forget([*acked, *rejected])
+
+    def ack(self, message: MessageProxy) -> None:
+        try:
+            with translated(self.broker.client):
+                self.broker.do_ack(self.queue_name, _id_of(message))
+        finally:
+            self._forget([message])
+
+    def nack(self, message: MessageProxy) -> None:
+        try:
+            with translated(self.broker.client):
+                self.broker.do_nack(self.queue_name, _id_of(message))
+        finally:
+            self._forget([message])
+
+    def requeue(self, messages: Iterable[MessageProxy]) -> None:
+        given_back = list(messages)
+        if given_back:
+            self._give_back([_id_of(message) for message in given_back])
+            self._forget(given_back)
+
+    def starting(self, message: MessageProxy) -> None:
+        broker = self.broker
+        broker.commands.note_started(
+            broker.keys,
+            self.queue_name,
+            _id_of(message),
+            message.deliveries - 1,
+            getattr(message, "deaths", 0),
+        )
+
+    def wake(self) -> None:
+        with self._bell:
+            self._woken = True
+            self._bell.notify_all()
+
+    def rest(self) -> None:
+        attendant = self.broker.attendant
+        if attendant is not None:
+            attendant.disarm(self)
+        self.broker.commands.empty_inbox(self.broker.keys, self.broker.broker_id, self.queue_name)
+
+    def close(self) -> None:
+        self._closed = True
+        attendant = self.broker.attendant
+        if attendant is not None:
+            attendant.unregister(self)
+        self.wake()
+        self.broker.commands.empty_inbox(self.broker.keys, self.broker.broker_id, self.queue_name)
+
+    def outstanding(self) -> int:
+        return len(self._held)
+
+    @property
+    def outstanding_message_count(self) -> int:
+        """The same, by the compatible name."""
+        return len(self._held)
+
+    def arrival(self) -> None:
+        """Called when the queue may hold something. Any thread."""
+        with self._bell:
+            self.hot = True
+            self._bell.notify_all()
+        if self.on_arrival is not None:
+            self.on_arrival()
+
+    # -- inside ------------------------------------------------------------------------------------------
+
+    def _take(self, n: int) -> list[MessageProxy]:
+        return self._receive(self._exchange(n, [], []), n)
+
+    def _exchange(self, n: int, acked: list[MessageProxy], rejected: list[MessageProxy]) -> Fetched:
+        broker, name = self.broker, self.queue_name
+        what: dict[str, Any] = {
+            "now": time.time() * 1000,
+            "want": n,
+            "acked": [_id_of(message) for message in acked],
+            "rejected": [(_id_of(message), why_of(message)) for message in rejected],
+            "keep_reasons": broker.dead_message_ttl,
+        }
+        if n <= 0:
+            return broker.commands.exchange(broker.keys, broker.broker_id, name, **what)
+        self.hot = False  # before the look, so that an arrival meanwhile is not lost
+        try:
+            with self._taking() as taken:
+                fetched = broker.commands.exchange(broker.keys, broker.broker_id, name, **what)
+                taken.update(redis_id for redis_id, _ in fetched.messages)
+        except BaseException:
+            self.hot = True
+            raise
+        return fetched
+
+    @contextlib.contextmanager
+    def _taking(self) -> Iterator[set[bytes]]:
+        """Enter to take ids from the server; yields the set in which to note them."""
+        held, name = self.broker.held, self.queue_name
+        with held.locks[name]:
+            if name in held.in_doubt:
+                self._recover()
+            try:
+                yield held.ids[name]
+            except BrokerConnectionError:
+                held.in_doubt.add(name)
+                raise
+
+    def _recover(self) -> None:
+        """Give back what the server counts as held and nobody here knows. The queue's lock is held."""
+        broker, name = self.broker, self.queue_name
+        with translated(broker.client):
+            counted = broker.client.smembers(broker.keys.held(broker.broker_id, name))
+        unknown = set(counted) - broker.held.ids[name]
+        if unknown:
+            broker.commands.requeue(broker.keys, broker.broker_id, name, sorted(unknown))
+            self.logger.info("%d messages of %r went back after a lost connection.", len(unknown), name)
+        broker.held.in_doubt.discard(name)
+
+    def _give_back(self, redis_ids: list[str | bytes]) -> None:
+        broker = self.broker
+        try:
+            broker.commands.requeue(broker.keys, broker.broker_id, self.queue_name, redis_ids)
+        except BrokerConnectionError:
+            broker.held.in_doubt.add(self.queue_name)
+            raise
+
+    def _receive(self, fetched: Fetched, n: int) -> list[MessageProxy]:
+        """Decode what was fetched; what is no message goes to the dead letters."""
+        messages: list[MessageProxy] = []
+        undecodable: list[tuple[bytes, str]] = []
+        for redis_id, body in fetched.messages:
+            try:
+                message: Message[Any] = Message.decode(body)
+            except DecodeError as error:
+                self.logger.error("Message %r of %r is a dead letter: %s", redis_id, self.queue_name, error)
+                undecodable.append((redis_id, json.dumps({"error": f"DecodeError: {error}"})))
+                continue
+            returns, deaths = fetched.returned.get(redis_id, (0, 0))
+            messages.append(RedisMessageProxy(message, redis_id, returns + 1, deaths))
+            self._held.add(redis_id)
+        if fetched.missing:
+            self.logger.warning(
+                "Ids in queue %r had no message, and were dropped: %s.", self.queue_name, fetched.missing[:10]
+            )
+        if undecodable:
+            broker = self.broker
+            broker.commands.exchange(
+                broker.keys,
+                broker.broker_id,
+                self.queue_name,
+                now=time.time() * 1000,
+                rejected=undecodable,
+                keep_reasons=broker.dead_message_ttl,
+            )
+            broker.held.ids[self.queue_name].difference_update(redis_id for redis_id, _ in undecodable)
+        if n > 0:
+            if len(fetched.messages) >= n:
+                self.hot = True
+                if undecodable:
+                    messages += self._take(len(undecodable))  # in their place
+            elif not self.hot and not self._closed:
+                self.broker.attend().arm(self)
+        return messages
+
+    def _wait(self, deadline: float | None, *, ends_on_arrival: bool) -> bool:
+        """Wait for a wake, the deadline (return True) or an arrival (False)."""
+        with self._bell:
+            while not self._woken:
+                if ends_on_arrival and self.hot:
+                    return False
+                remaining = None if deadline is None else deadline - time.monotonic()
+                if remaining is not None and remaining <= 0:
+                    return True
+                self._bell.wait(remaining)
+            self._woken = False
+            return True
+
+    def _forget(self, messages: list[MessageProxy]) -> None:
+        known = self.broker.held.ids[self.queue_name]
+        for message in messages:
+            redis_id = _bytes(_id_of(message))
+            self._held.discard(redis_id)
+            known.discard(redis_id)
+
+
+class ReadyConsumer(RedisConsumer):
+    """Hands out the messages of a queue as they come."""
+
+
+class DelayedConsumer(RedisConsumer):
+    """Hands out the messages of a `.DQ` when they are due; until then the server keeps them by time.
+
+    New ones are sorted in as they come. `_next_due` is when to look at them again, in ms.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._next_due: float | None = 0.0
+
+    can_forward = True
+
+    def close(self) -> None:
+        """Give back what is not forwarded: nobody else holds it."""
+        left, known = list(self._held), self.broker.held.ids[self.queue_name]
+        self._held.clear()
+        known.difference_update(left)
+        if left:
+            self.broker.held.in_doubt.add(self.queue_name)
+        super().close()
+        if left:
+            self._give_back(list(left))
+
+    def due_at(self, moment: float) -> None:
+        """Told, by the attendant, of a due time (ms) that another process has set. Any thread."""
+        with self._bell:
+            if self._next_due is None or moment < self._next_due:
+                self._next_due = moment
+                self._bell.notify_all()
+
+    def forward(self, due: list[tuple[MessageProxy, Message[Any]]]) -> list[Message[Any]]:
+        """Move due messages into their queue in one exchange, as the copies given; return what was published."""
+        from .broker import addressed
+
+        broker = self.broker
+        moves: list[tuple[Any, str, bytes]] = []
+        published = []
+        for original, copy in due:
+            copy = addressed(copy, None)
+            published.append(copy)
+            moves.append((_id_of(original), copy.options["redis_message_id"], copy.encode()))
+        broker.commands.forward(broker.keys, broker.broker_id, self.queue_name, moves)
+        self._forget([original for original, _ in due])
+        return published
+
+    def _take(self, n: int) -> list[MessageProxy]:
+        n = min(n, DELAYED_AT_ONCE)
+        messages = self._sort_in(n) if self.hot else []
+        if len(messages) < n and self._next_due is not None and self._next_due < current_millis():
+            messages += self._take_due(n - len(messages))
+        return messages
+
+    def _sort_in(self, n: int) -> list[MessageProxy]:
+        """Take new ones; keep those for later by their due time and return the others."""
+        now: list[MessageProxy] = []
+        later: list[tuple[float, bytes]] = []
+        waiting: list[MessageProxy] = []
+        for message in super()._take(n):
+            eta = message.options.get("eta")
+            if isinstance(eta, (int, float)) and not isinstance(eta, bool) and eta >= current_millis():
+                later.append((eta, _bytes(_id_of(message))))
+                waiting.append(message)
+            else:
+                now.append(message)
+        if later:
+            broker = self.broker
+            nearest = broker.commands.schedule(broker.keys, broker.broker_id, self.queue_name, later)
+            self._forget(waiting)
+            if nearest is not None:
+                self.due_at(nearest)
+        return now
+
+    def _take_due(self, n: int) -> list[MessageProxy]:
+        broker = self.broker
+        with self._bell:
+            self._next_due = None
+        try:
+            with self._taking() as noted:
+                taken, nearest = broker.commands.take_due(
+                    broker.keys, broker.broker_id, self.queue_name, current_millis() - 1, n
+                )
+                noted.update(redis_id for redis_id, _ in taken)
+        except BaseException:
+            self.due_at(0.0)
+            raise
+        if nearest is not None:
+            self.due_at(nearest)
+        return self._receive(Fetched(taken), 0)
+
+    def _wait(self, deadline: float | None, *, ends_on_arrival: bool) -> bool:
+        with self._bell:
+            while not self._woken:
+                moments = [] if deadline is None else [deadline]
+                if ends_on_arrival:
+                    if self.hot:
+                        return False
+                    if self._next_due is not None:
+                        # One millisecond more: due times were rounded down.
+                        left = (self._next_due + 1 - time.time() * 1000) / 1000
+                        if left <= 0:
+                            return False
+                        moments.append(time.monotonic() + left)
+                now = time.monotonic()
+                if deadline is not None and deadline <= now:
+                    return True
+                self._bell.wait(min(moments) - now if moments else None)
+            self._woken = False
+            return True
+
+
+def why_of(message: MessageProxy) -> str:
+    """Return JSON about why a message failed, for the people who look at dead letters."""
+    error = message._exception
+    trace = message.options.get("traceback")
+    if not trace and error is not None and error.__traceback__ is not None:
+        trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    return json.dumps(
+        {
+            "error": None if error is None else f"{type(error).__name__}: {error}",
+            "traceback": trace[-TRACEBACK_KEPT:] if isinstance(trace, str) else None,
+            "attempts": max(int(message.options.get("retries") or 0), 1),
+            "worker": f"{socket.gethostname()}:{os.getpid()}",
+        }
+    )
+
+
+def _id_of(message: MessageProxy) -> str | bytes:
+    """The id in the list; that of the options for a proxy that came from elsewhere."""
+    own: bytes | None = message.__dict__.get("redis_id")
+    return own if own is not None else str(message.options["redis_message_id"])
+
+
+def _bytes(redis_id: str | bytes) -> bytes:
+    return redis_id if isinstance(redis_id, bytes) else redis_id.encode()

@@ -1,0 +1,21 @@
+"""Which ids this process holds of each queue, to find those that the server counts as held and nobody here knows.
+
+There are such when the connection broke after the server had executed a command and before its reply came. A
+queue in doubt is compared with the server at the next exchange, and what nobody knows goes back to it. The lock
+of a queue is held from the command that takes ids until they are noted here.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from threading import RLock
+
+
+class HeldIds:
+    """The ids that are held, by queue."""
+
+    def __init__(self) -> None:
+        self.ids: defaultdict[str, set[bytes]] = defaultdict(set)
+        self.locks: defaultdict[str, RLock] = defaultdict(RLock)
+        #: Queues of which the server may count ids as held that nobody here knows.
+        self.in_doubt: set[str] = set()

@@ -1,0 +1,190 @@
+"""Looks after dead workers and old dead letters, by the clock or when a compatible command happens to.
+
+Nothing here scans the server's keys while workers live: a broker with consumers writes down its queues
+(`NS:__workers__`). Of a foreign worker the queues are guessed from ours, and once, when it is about to be
+forgotten, looked for in small steps.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from ...common import current_millis
+from ...logging import get_logger
+from ...redis import key_of, translated
+
+if TYPE_CHECKING:
+    from .broker import RedisBroker
+
+#: Milliseconds for which one process may take to deal with a dead worker before another does.
+CLAIM = 10_000
+#: Dead workers that are dealt with at one time.
+MOST_AT_ONCE = 100
+
+
+class Maintenance:
+    """What one broker does for the whole namespace."""
+
+    def __init__(self, broker: RedisBroker) -> None:
+        self.broker = broker
+        self.logger = get_logger("nbqueue.brokers.redis", type(self))
+
+    @property
+    def heartbeat_interval(self) -> float:
+        """Seconds between two heartbeats."""
+        return min(10.0, max(self.broker.heartbeat_timeout / 4000, 0.05))
+
+    def beat(self) -> None:
+        """Note that this broker lives."""
+        broker = self.broker
+        with translated(broker.client):
+            broker.client.zadd(broker.keys.heartbeats, {broker.broker_id: current_millis()})
+
+    def sign_on(self) -> None:
+        """Write down which queues this broker consumes, and that it lives."""
+        broker = self.broker
+        with translated(broker.client):
+            broker.client.hset(broker.keys.workers, broker.broker_id, broker.describe())
+        self.beat()
+
+    def sign_off(self) -> None:
+        """Be forgotten, unless something is still held (the others will find it)."""
+        broker, keys = self.broker, self.broker.keys
+        names = [*broker.queues, *broker.delay_queues]
+        try:
+            held = [keys.held(broker.broker_id, name) for name in names]
+            inboxes = [keys.inbox(broker.broker_id, name) for name in names]
+            with translated(broker.client):
+                if names and broker.client.exists(*held, *inboxes):
+                    return
+                broker.client.zrem(keys.heartbeats, broker.broker_id)
+                broker.client.hdel(keys.workers, broker.broker_id)
+        except Exception as error:
+            self.logger.debug("Signing off failed: %s", error)
+
+    # -- by the clock ------------------------------------------------------------------------------------
+
+    def next_death(self) -> tuple[list[str], float]:
+        """Return who is dead now, and in how many seconds the next one would be, unless it is heard of."""
+        broker = self.broker
+        with translated(broker.client):
+            oldest = broker.client.zrange(broker.keys.heartbeats, 0, MOST_AT_ONCE - 1, withscores=True)
+        now = current_millis()
+        dead: list[str] = []
+        for member, score in oldest:
+            silent = now - score
+            if silent < broker.heartbeat_timeout:
+                return dead, (broker.heartbeat_timeout - silent) / 1000
+            if key_of(member) != broker.broker_id:
+                dead.append(key_of(member))
+        return dead, broker.heartbeat_timeout / 1000
+
+    def look_after_dead(self) -> float:
+        """Take back what dead workers held; return in how many seconds to look again."""
+        dead, seconds = self.next_death()
+        for broker_id in dead:
+            if self._claim(broker_id):
+                self.reclaim(broker_id)
+            else:
+                seconds = min(seconds, CLAIM / 1000)
+        return seconds
+
+    def _claim(self, broker_id: str) -> bool:
+        """Whether this process deals with a dead worker, rather than all at the same moment."""
+        broker = self.broker
+        key = f"{broker.keys.workers}:{broker_id}"
+        with translated(broker.client):
+            return bool(broker.client.set(key, broker.broker_id, nx=True, px=CLAIM))
+
+    @property
+    def burial_interval(self) -> float:
+        """Seconds between two looks for dead letters that are too old."""
+        return min(3600.0, max(self.broker.dead_message_ttl / 10_000, 1.0))
+
+    def bury_old(self) -> None:
+        """Forget dead letters that are too old."""
+        for queue_name in list(self.broker.queues):
+            self._bury(queue_name)
+
+    def _bury(self, queue_name: str) -> None:
+        broker = self.broker
+        broker.commands.bury(broker.keys, queue_name, current_millis() - broker.dead_message_ttl)
+
+    # -- one dead worker ---------------------------------------------------------------------------------
+
+    def reclaim(self, broker_id: str) -> int:
+        """Put what a dead broker held back into its queues, and forget the broker."""
+        broker, keys = self.broker, self.broker.keys
+        with translated(broker.client):
+            about = broker.client.hget(keys.workers, broker_id)
+        names = broker.queues | broker.delay_queues | _queues_in(about)
+        if about is None:
+            names |= self._queues_held_by(broker_id)
+        back = dead = 0
+        for queue_name in sorted(names):
+            went_back, died = self._reclaim(broker_id, queue_name)
+            back += went_back
+            dead += died
+        with translated(broker.client):
+            broker.client.zrem(keys.heartbeats, broker_id)
+            broker.client.hdel(keys.workers, broker_id)
+        if back or dead:
+            self.logger.warning(
+                "Worker %s is dead: %d of its messages went back to their queues, %d to the dead letters.",
+                broker_id,
+                back,
+                dead,
+            )
+        return back + dead
+
+    def _reclaim(self, broker_id: str, queue_name: str) -> tuple[int, int]:
+        broker = self.broker
+        deaths = broker.max_deaths
+        return broker.commands.reclaim(
+            broker.keys,
+            broker_id,
+            queue_name,
+            now=current_millis(),
+            deaths=deaths,
+            why=json.dumps({"error": f"WorkerDied: {deaths} workers died while they ran this message."}),
+            keep_reasons=broker.dead_message_ttl,
+        )
+
+    def _queues_held_by(self, broker_id: str) -> set[str]:
+        """Look for the queues of a worker that has not written them down, a foreign one, in small steps."""
+        broker = self.broker
+        prefix = broker.keys.held(broker_id, "")
+        with translated(broker.client):
+            found = broker.client.scan_iter(match=f"{_literal(prefix)}*", count=1000)
+            return {key_of(key)[len(prefix) :] for key in found}
+
+    # -- by chance, as compatible commands do ------------------------------------------------------------
+
+    def look_after(self, queue_name: str) -> None:
+        """Take back what dead workers held of one queue, and forget its old dead letters."""
+        broker, keys = self.broker, self.broker.keys
+        with translated(broker.client):
+            dead = broker.client.zrangebyscore(
+                keys.heartbeats, "-inf", current_millis() - broker.heartbeat_timeout
+            )
+        for member in dead:
+            broker_id = key_of(member)
+            self._reclaim(broker_id, queue_name)
+            if not self._queues_held_by(broker_id):
+                with translated(broker.client):
+                    broker.client.zrem(keys.heartbeats, broker_id)
+                    broker.client.hdel(keys.workers, broker_id)
+        self._bury(queue_name)
+
+
+def _queues_in(about: Any) -> set[str]:
+    try:
+        return set(json.loads(about)["queues"]) if about else set()
+    except (ValueError, KeyError, TypeError):
+        return set()
+
+
+def _literal(text: str) -> str:
+    """Return a pattern that matches just this text."""
+    return "".join(f"\\{letter}" if letter in "*?[]^\\" else letter for letter in text)
