@@ -474,6 +474,10 @@ class BatchConsumer(Consumer):
     def starting(self, message: MessageProxy) -> None:
         """Called just before a message runs that was delivered before: should its worker die, that counts."""
 
+    def abandon(self) -> None:
+        """Give up the consumer for another one of the same worker, which goes on to run what this one holds."""
+        self.close()
+
     def rest(self) -> None:
         """Called when no more is fetched for a while: what was meant for this consumer goes to others."""
 

@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from heapq import heappush
-from logging import CRITICAL, DEBUG
+from logging import CRITICAL, DEBUG, WARNING
 from queue import PriorityQueue
 from threading import Event, Lock, RLock, Thread, current_thread
 from typing import TYPE_CHECKING, Any
@@ -129,7 +129,7 @@ class ConsumerThread(Thread):
             except Exception:
                 self.logger.critical("Consumer of %r failed.", self.queue_name, exc_info=True)
             if self.running:
-                self.close()
+                self.close(restarting=True)
                 self._changed.wait(self._restart_delay(lost))
                 self._changed.clear()
         self.broker.emit_before("consumer_thread_shutdown", self)
@@ -138,10 +138,11 @@ class ConsumerThread(Thread):
         """Seconds until the next try: soon, and then less soon, where a lost connection is found out at once."""
         from .. import worker as settings
 
+        usual: float = settings.CONSUMER_RESTART_DELAY_SECS
         if not lost or self._batches is None:
-            return settings.CONSUMER_RESTART_DELAY_SECS
+            return usual
         self._tries += 1
-        return min(0.05 * 2**self._tries, 1.0, settings.CONSUMER_RESTART_DELAY_SECS)
+        return min(0.05 * 2.0 ** min(self._tries, 8), 1.0, usual)
 
     def _consume(self) -> None:
         self._held = 0
@@ -320,15 +321,16 @@ class ConsumerThread(Thread):
     def _forward(self, consumer: BatchConsumer, due: list[tuple[Any, Message[Any]]]) -> None:
         """Move due messages in one exchange, with the hooks of enqueueing the one and settling the other."""
         broker = self.broker
-        moving: list[tuple[MessageProxy, Message[Any]]] = []
-        for entry, copy in due:
-            original = entry[2]
+        for _, copy in due:
             broker.emit_before("enqueue", copy, None)
-            broker.emit_before("ack", original)
-            moving.append((original, copy))
-        for (original, _), published in zip(moving, consumer.forward(moving), strict=True):
-            broker.emit_after("enqueue", published, None)
-            broker.emit_after("ack", original)
+        published = consumer.forward([(entry[2], copy) for entry, copy in due])
+        for (entry, _), sent in zip(due, published, strict=True):
+            broker.emit_after("enqueue", sent, None)
+            try:
+                broker.emit_before("ack", entry[2])
+                broker.emit_after("ack", entry[2])
+            except Exception:
+                self.logger.exception("A middleware failed for %s, which was moved.", entry[2])
             self.delay_queue.task_done()
         with self._mutex:
             self._held = max(0, self._held - len(due))
@@ -499,7 +501,7 @@ class ConsumerThread(Thread):
         if self.consumer is not None:
             self.consumer.requeue(messages)
 
-    def close(self) -> None:
+    def close(self, *, restarting: bool = False) -> None:
         """Settle what is finished, give the delayed messages back and close the consumer."""
         try:
             self.settle_finished()
@@ -508,10 +510,18 @@ class ConsumerThread(Thread):
                 delayed.append(entry[2])
                 self.delay_queue.task_done()
             self.requeue_messages(delayed)
-            if self.consumer is not None:
-                self.consumer.close()
+            consumer = self.consumer
+            if restarting and isinstance(consumer, BatchConsumer):
+                consumer.abandon()
+            elif consumer is not None:
+                consumer.close()
         except BrokerConnectionError as error:
-            self.logger.warning("Closing the consumer of %r failed: %s", self.queue_name, error)
+            self.logger.log(
+                DEBUG if restarting else WARNING,
+                "Closing the consumer of %r failed: %s",
+                self.queue_name,
+                error,
+            )
         except Exception:
             self.logger.exception("Closing the consumer of %r failed.", self.queue_name)
         if not self.running:

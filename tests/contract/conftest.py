@@ -30,6 +30,8 @@ class BrokerAdapter:
 
     #: Whether using a queue that was never declared raises QueueNotFound.
     refuses_undeclared_queues: bool
+    #: Whether a worker keeps delayed messages; else the broker does, and hands them out when they are due.
+    delays_in_the_worker: bool
 
     def make(self, middleware: Iterable[Middleware] | None = None) -> Broker:
         """Return a new broker; None for the default middleware."""
@@ -56,6 +58,7 @@ class StubAdapter(BrokerAdapter):
 
     name = "stub"
     refuses_undeclared_queues = True
+    delays_in_the_worker = True
 
     def make(self, middleware: Iterable[Middleware] | None = None) -> StubBroker:
         return StubBroker(middleware, fail_fast_default=False)
@@ -76,6 +79,7 @@ class RedisAdapter(BrokerAdapter):
 
     name = "redis"
     refuses_undeclared_queues = False
+    delays_in_the_worker = False
 
     def __init__(self, request: pytest.FixtureRequest) -> None:
         self.url = request.getfixturevalue("redis_server").url

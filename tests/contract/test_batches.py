@@ -314,7 +314,8 @@ def test_arrivals_are_told_to_a_consumer_that_listens(broker: Broker, queue: str
         assert consumer.fetch(1, 0) == []
         broker.enqueue(message_to(queue, 1))
         assert arrived.wait(10)
+        assert len(consumer.fetch(5, 0)) == 1
         arrived.clear()
         broker.enqueue_many([message_to(queue, 2)])
         assert arrived.wait(10)
-        fetch(consumer, 2)
+        fetch(consumer, 1)

@@ -46,8 +46,10 @@ def test_a_message_whose_retries_are_exhausted_is_dead_lettered(
     [dead] = adapter.dead_letters(broker, queue)
     assert len(tries) == 4
     assert (dead.message_id, dead.actor_name, tuple(dead.args)) == (message.message_id, "fail", (5,))
-    assert dead.options["retries"] == 4
-    assert "never" in dead.options["traceback"]
+    [letter] = broker.list_dead(queue)
+    assert (letter.attempts, letter.error) == (4, "ValueError: never")
+    assert letter.traceback is not None
+    assert "never" in letter.traceback
 
 
 def test_retries_with_backoff_succeed_in_the_end(

@@ -12,7 +12,7 @@ import pytest
 import nbqueue
 from nbqueue import Broker, Middleware
 
-from .conftest import StartWorker, message_to, take, wait_until
+from .conftest import BrokerAdapter, StartWorker, message_to, take, wait_until
 
 BEFORE_RUN = ["before_enqueue ready", "after_enqueue ready", "before_process ready", "after_process ready"]
 ACKED = ["before_ack ready", "after_ack ready"]
@@ -141,7 +141,7 @@ def test_a_delayed_message_is_enqueued_again_before_its_original_is_acknowledged
 
 
 def test_a_retry_enqueues_within_the_failed_run_and_acknowledges_after_it(
-    broker: Broker, queue: str, start_worker: StartWorker, trace: Trace
+    broker: Broker, queue: str, start_worker: StartWorker, trace: Trace, adapter: BrokerAdapter
 ) -> None:
     @nbqueue.actor(broker=broker, queue_name=queue, max_retries=1, min_backoff=60_000)
     def fail() -> None:
@@ -150,9 +150,11 @@ def test_a_retry_enqueues_within_the_failed_run_and_acknowledges_after_it(
     message = fail.send()
     start_worker()
     wait_until(lambda: "after_ack ready" in trace.of(message))
-    wait_until(lambda: "before_delay_message delayed" in trace.of(message))
     calls = trace.of(message)
-    calls.remove("before_delay_message delayed")  # in the thread of the delayed messages
+    if adapter.delays_in_the_worker:
+        wait_until(lambda: "before_delay_message delayed" in trace.of(message))
+        calls = trace.of(message)
+        calls.remove("before_delay_message delayed")  # in the thread of the delayed messages
     assert calls == [
         "before_enqueue ready",
         "after_enqueue ready",

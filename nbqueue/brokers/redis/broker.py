@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import random
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable
@@ -89,6 +90,7 @@ class RedisBroker(Broker):
         self.maintenance = Maintenance(self)
         self.attendant: Attendant | None = None
         self.held = HeldIds()
+        self._attending = threading.Lock()
         _brokers.add(self)
 
     @property
@@ -130,10 +132,11 @@ class RedisBroker(Broker):
 
     def attend(self) -> Attendant:
         """Return the thread that waits on the server, started if need be."""
-        if self.attendant is None or not self.attendant.is_alive():
-            self.attendant = Attendant(self)
-            self.attendant.start()
-        return self.attendant
+        with self._attending:
+            if self.attendant is None or not self.attendant.is_alive():
+                self.attendant = Attendant(self)
+                self.attendant.start()
+            return self.attendant
 
     # -- messages ----------------------------------------------------------------------------------------
 
@@ -309,6 +312,7 @@ def _after_fork() -> None:
     for broker in list(_brokers):
         broker.broker_id = generate_unique_id()
         broker.held = HeldIds()
+        broker._attending = threading.Lock()
         if broker.attendant is not None:
             broker.attendant.abandon()
             broker.attendant = None

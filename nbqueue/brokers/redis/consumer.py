@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 #: Delayed messages that are looked at in one go.
 DELAYED_AT_ONCE = 500
+#: Seconds of one wait: what the operating system takes.
+LONGEST_WAIT = 3600.0
+#: The latest due time (ms) that is told apart from others.
+NEVER = 10**15
 #: Characters of a traceback that a dead letter keeps: the last ones.
 TRACEBACK_KEPT = 32 * 1024
 
@@ -122,13 +126,26 @@ class RedisConsumer(BatchConsumer):
             attendant.disarm(self)
         self.broker.commands.empty_inbox(self.broker.keys, self.broker.broker_id, self.queue_name)
 
-    def close(self) -> None:
+    def abandon(self) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
         self._closed = True
         attendant = self.broker.attendant
         if attendant is not None:
             attendant.unregister(self)
         self.wake()
         self.broker.commands.empty_inbox(self.broker.keys, self.broker.broker_id, self.queue_name)
+
+    def close(self) -> None:
+        left = list(self._held)
+        self.broker.held.ids[self.queue_name].difference_update(left)
+        self._held.clear()
+        if left:
+            self.broker.held.in_doubt.add(self.queue_name)  # until it has gone back
+        self._leave()
+        if left:
+            self._give_back(list(left))
 
     def outstanding(self) -> int:
         return len(self._held)
@@ -251,7 +268,7 @@ class RedisConsumer(BatchConsumer):
                 remaining = None if deadline is None else deadline - time.monotonic()
                 if remaining is not None and remaining <= 0:
                     return True
-                self._bell.wait(remaining)
+                self._bell.wait(None if remaining is None else min(remaining, LONGEST_WAIT))
             self._woken = False
             return True
 
@@ -279,16 +296,8 @@ class DelayedConsumer(RedisConsumer):
 
     can_forward = True
 
-    def close(self) -> None:
-        """Give back what is not forwarded: nobody else holds it."""
-        left, known = list(self._held), self.broker.held.ids[self.queue_name]
-        self._held.clear()
-        known.difference_update(left)
-        if left:
-            self.broker.held.in_doubt.add(self.queue_name)
-        super().close()
-        if left:
-            self._give_back(list(left))
+    def abandon(self) -> None:
+        self.close()  # what it holds is with nobody else
 
     def due_at(self, moment: float) -> None:
         """Told, by the attendant, of a due time (ms) that another process has set. Any thread."""
@@ -327,7 +336,7 @@ class DelayedConsumer(RedisConsumer):
         for message in super()._take(n):
             eta = message.options.get("eta")
             if isinstance(eta, (int, float)) and not isinstance(eta, bool) and eta >= current_millis():
-                later.append((eta, _bytes(_id_of(message))))
+                later.append((min(eta, NEVER), _bytes(_id_of(message))))
                 waiting.append(message)
             else:
                 now.append(message)
@@ -372,7 +381,7 @@ class DelayedConsumer(RedisConsumer):
                 now = time.monotonic()
                 if deadline is not None and deadline <= now:
                     return True
-                self._bell.wait(min(moments) - now if moments else None)
+                self._bell.wait(min(min(moments) - now, LONGEST_WAIT) if moments else None)
             self._woken = False
             return True
 
