@@ -10,17 +10,26 @@ import asyncio
 import contextlib
 import math
 import queue
+import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .errors import ResultFailure, ResultTimeout
+from .common import current_millis, q_name
+from .errors import ResultFailure, ResultMissing, ResultTimeout
 from .running import waiting_for
 
 if TYPE_CHECKING:
+    from .broker import Broker
     from .message import Message
     from .results.backend import ResultBackend
 
 T = TypeVar("T")
+
+#: Milliseconds after which somebody who waits for a message on a server is told that nobody listens.
+PATIENCE = 10_000
+#: Milliseconds after which a message without any record counts as forgotten: results and records are kept for
+#: less than that.
+EXPIRED = 2 * 86_400_000
 
 
 async def result_of(message: Message[Any], backend: ResultBackend, timeout: float) -> Any:
@@ -43,6 +52,39 @@ async def result_of(message: Message[Any], backend: ResultBackend, timeout: floa
         finally:
             unsubscribe()
         return backend.get_result(message)
+
+
+def wait_for_long(message: Message[Any], backend: ResultBackend, broker: Broker) -> Any:
+    """Return the result of a message on a server, however long it takes, unless there can't be one any more.
+
+    After `PATIENCE` a line on stderr tells when no worker is known to listen.
+
+    Raises:
+      ResultMissing: the message has ended, and its result is not there or has expired.
+    """
+    try:
+        return backend.get_result(message, block=True, timeout=PATIENCE)
+    except ResultTimeout:
+        pass
+    with contextlib.suppress(RuntimeError):  # a broker without states
+        record = broker.get_state().backend.get_many([message.message_id]).get(message.message_id)
+        if record is not None and record.final:
+            try:
+                return backend.get_result(message)
+            except ResultMissing:
+                raise ResultMissing(
+                    f"The result of {message} has expired: the message ended as {record.state}."
+                ) from None
+        age = current_millis() - message.message_timestamp
+        if record is None and age > EXPIRED and not message.options.get("eta"):
+            raise ResultMissing(f"The result of {message} has expired: nothing is known of it any more.")
+    if broker.listens(q_name(message.queue_name)) is False:
+        print(
+            f"nbqueue: no worker is seen that listens to {q_name(message.queue_name)!r} at {broker.address}. "
+            f"{message} waits until one does: nbqueue serve MODULE, or %nbqueue workers 4 in a notebook.",
+            file=sys.stderr,
+        )
+    return backend.get_result(message, block=True, timeout=math.inf)
 
 
 def as_completed(

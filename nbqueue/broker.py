@@ -11,6 +11,7 @@ import itertools
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -69,18 +70,19 @@ def set_broker(broker: Broker) -> None:
 
 
 def from_url(url: str, *, profile: bool = False) -> Broker:
-    """Return a broker for the URL: `stub://`. `profile` gives it the session profile (results and all)."""
-    scheme = url.partition("://")[0]
-    if scheme != "stub":
-        raise ValueError(
-            f"There is no broker for {scheme + '://'!r} in this version of nbqueue. Use stub://."
-        )
-    from .brokers.stub import StubBroker
-    from .embedded import session_middleware
+    """Return a broker for a URL: `redis://`, `rediss://` (TLS) or `stub://` (in memory).
 
-    broker = StubBroker(middleware=session_middleware() if profile else None)
-    broker.session_profile = profile
-    return broker
+    Parameters:
+      profile: give it the session profile: results and message states (in NBQUEUE_RESULTS_URL and
+        NBQUEUE_STATE_URL, or else on the same server), async actors, group callbacks.
+
+    Raises:
+      ValueError: a URL of another kind.
+      ImportError: the client library is missing; names the extra that brings it.
+    """
+    from .session import broker_from_url
+
+    return broker_from_url(url, profile=profile)
 
 
 class Broker:
@@ -92,6 +94,8 @@ class Broker:
 
     #: Whether this broker was made with the session profile: results are stored and waited for.
     session_profile: bool = False
+    #: Whether its messages are on a server, where other processes may run them, or nobody may.
+    remote: bool = False
 
     def __init__(self, middleware: Iterable[Middleware] | None = None) -> None:
         self.logger: Logger = get_logger(__name__, type(self))
@@ -312,6 +316,25 @@ class Broker:
     def close(self) -> None:
         """Close the connections."""
 
+    # -- what people and front ends ask --------------------------------------------------------------------
+
+    @property
+    def address(self) -> str:
+        """Where the messages are, fit to be shown: credentials are masked."""
+        return type(self).__name__
+
+    def probe(self) -> str:
+        """Connect once and return what the server is: "Redis 7.2". BrokerConnectionError when it can't be."""
+        raise NotImplementedError
+
+    def queue_sizes(self) -> list[QueueSizes]:
+        """Return what the broker holds of each declared queue, by name."""
+        raise NotImplementedError
+
+    def listens(self, queue_name: str) -> bool | None:
+        """Whether a worker is known to consume the queue; None when that can't be known."""
+        return None
+
     # -- dead letters: see `nbqueue.inspection` ------------------------------------------------------------
 
     def list_dead(self, queue_name: str, limit: int = 1000) -> list[DeadLetter]:
@@ -347,6 +370,17 @@ def _missing(middleware: Middleware, hook: str) -> Callable[..., None]:
     return call
 
 
+@dataclass(frozen=True)
+class QueueSizes:
+    """What a broker holds of one queue: messages that wait, are delayed, are with workers, have failed."""
+
+    name: str
+    waiting: int
+    delayed: int
+    in_flight: int
+    dead: int
+
+
 def delayed_copy(message: Message[Any], delay: int | float | timedelta) -> Message[Any]:
     """Return the copy of a message that waits `delay` ms in the `.DQ` queue before it runs."""
     if isinstance(delay, timedelta):
@@ -361,6 +395,8 @@ class MessageProxy:
 
     #: How often the broker has handed it out, this time included, as far as the broker counts.
     deliveries: int = 1
+    #: Whether the connection broke while something was enqueued that has to follow from it: it runs again.
+    unfinished: bool = False
 
     def __init__(self, message: Message[Any]) -> None:
         self.failed = False
@@ -438,8 +474,8 @@ class BatchConsumer(Consumer):
     def __init__(self, prefetch: int = 1, timeout: float | None = 100) -> None:
         self.prefetch = prefetch
         self.timeout = timeout
-        #: Called, by any thread, when messages arrive after a fetch that found too few (sooner does no harm);
-        #: set by the worker that fetches without waiting.
+        #: Called, by any thread, when messages arrive after a fetch that found too few (sooner does no
+        #: harm); set by the worker that fetches without waiting.
         self.on_arrival: Callable[[], None] | None = None
 
     def fetch(self, n: int, timeout: float | None) -> list[MessageProxy]:
@@ -475,7 +511,7 @@ class BatchConsumer(Consumer):
         """Called just before a message runs that was delivered before: should its worker die, that counts."""
 
     def abandon(self) -> None:
-        """Give up the consumer for another one of the same worker, which goes on to run what this one holds."""
+        """Give up the consumer for another one of the same worker, which goes on with what this one holds."""
         self.close()
 
     def rest(self) -> None:

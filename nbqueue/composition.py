@@ -6,6 +6,7 @@ callbacks of a group travel in the options of their messages, so that workers ne
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Generator, Iterable, Iterator
@@ -221,13 +222,13 @@ class group:
         The timeout (ms) is for all together. Parameters and errors as `Message.get_result`.
         """
         wait = _Wait(self.broker, block, timeout)
-        for child in self.children:
-            if isinstance(child, group):
-                yield list(child.get_results(block=wait.block, timeout=wait.remaining()))
-            elif isinstance(child, pipeline):
-                yield child.get_result(block=wait.block, timeout=wait.remaining())
+        for nested, run in itertools.groupby(self.children, key=lambda child: isinstance(child, group)):
+            if nested:
+                for child in run:
+                    assert isinstance(child, group)
+                    yield list(child.get_results(block=wait.block, timeout=wait.remaining()))
             else:
-                yield _result(self.broker, child, wait)
+                yield from _results(self.broker, [_last(child) for child in run], wait)
 
     def as_completed(self, *, timeout: float | None = None) -> Iterator[Child]:
         """Yield the children as they end, those that fail included; ask each for its result.
@@ -271,6 +272,19 @@ class group:
         """Wait until every child has a result, for `timeout` ms at most, then ResultTimeout."""
         for _ in self.get_results(block=True, timeout=timeout):
             pass
+
+
+def _last(child: Child) -> Message[Any]:
+    """The message whose result is the child's, which is no group."""
+    return child.messages[-1] if isinstance(child, pipeline) else child  # type: ignore[return-value]
+
+
+def _results(broker: Broker, messages: list[Message[Any]], wait: _Wait) -> Iterator[Any]:
+    """Yield the results of messages in their order: many in one exchange, where the backend can do that."""
+    if not (wait.block and broker.remote):
+        yield from (_result(broker, message, wait) for message in messages)
+        return
+    yield from _backend(broker).iter_results(messages, wait.remaining)
 
 
 def _backend(broker: Broker) -> ResultBackend:

@@ -17,21 +17,19 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from .actor import check_options
 from .brokers.stub import StubBroker
+from .common import current_millis, q_name
 from .errors import BrokerError
 from .logging import get_logger
-from .middleware import AsyncIO, CurrentMessage, GroupCallbacks, Middleware, Retries, default_middleware
-from .rate_limits.backends import StubBackend as StubLimits
-from .results import Results
+from .message import Message
 from .results.backends.stub import HandleBackend
 from .running import is_interactive, running_message
-from .state import State
-from .state.backends import StubBackend as StubStates
+from .session import session_middleware
 from .worker import Worker
 
 if TYPE_CHECKING:
     from .broker import Broker
-    from .message import Message
 
 logger = get_logger(__name__)
 
@@ -40,23 +38,6 @@ DEFAULT_THREADS = 8
 KERNEL_EXIT_TIMEOUT = 1000
 #: Waiting messages at which a warning is logged.
 BACKLOG = 100_000
-
-
-def session_middleware(results: HandleBackend | None = None) -> list[Middleware]:
-    """Return the session profile: the default middleware, results, group callbacks, the current message.
-
-    In an interactive session an actor that names no `max_retries` isn't retried: its error shows now.
-    """
-    # State comes first: what the others make of a message (too old, failed after all) is known when it ends.
-    profile: list[Middleware] = [State(StubStates())]
-    profile += [
-        Retries(unasked=not is_interactive()) if kind is Retries else kind() for kind in default_middleware
-    ]
-    profile.append(Results(backend=results or HandleBackend(), store_results=True))
-    profile.append(AsyncIO(lazy=True))
-    profile.append(GroupCallbacks(StubLimits()))
-    profile.append(CurrentMessage())
-    return profile
 
 
 def default_broker() -> Broker:
@@ -185,8 +166,6 @@ class EmbeddedBroker(StubBroker):
                 "set_broker() came too late: the embedded broker has already taken messages. "
                 "Call set_broker() before the first send, or nbqueue.stop() a session you no longer need."
             )
-        from .actor import check_options
-
         for actor in self.actors.values():
             check_options(successor, actor.options)
         for actor in self.actors.values():
@@ -195,6 +174,53 @@ class EmbeddedBroker(StubBroker):
             actor.broker = successor
             successor.declare_actor(actor)
         self.stop()
+
+    def move_to(self, successor: Broker, *, drop: bool = False) -> tuple[int, int]:
+        """Hand actors and messages over to another broker, in the middle of a session.
+
+        Running messages end here first. What waits and what is delayed is enqueued on the other broker and
+        then removed here; `drop` removes it only. Handles then ask the other broker for their results.
+
+        Returns how many messages were moved and how many were dropped.
+
+        Raises:
+          BrokerError: the other broker took some and then no more; the rest is still here.
+        """
+        for actor in self.actors.values():
+            check_options(successor, actor.options)
+        self.stop()
+        moved = dropped = 0
+        try:
+            for queue_name, queue in list(self.queues.items()):
+                while queue.qsize():
+                    body = queue.queue[0]
+                    if drop:
+                        dropped += 1
+                    else:
+                        self._move(successor, queue_name, body)
+                        moved += 1
+                    queue.get_nowait()
+                    queue.task_done()
+        except BrokerError as error:
+            left = sum(queue.qsize() for queue in self.queues.values())
+            raise BrokerError(
+                f"{moved} messages were moved, {left} are still in this process: {error}"
+            ) from error
+        for actor in self.actors.values():
+            actor.broker = successor
+            successor.declare_actor(actor)
+        return moved, dropped
+
+    def _move(self, successor: Broker, queue_name: str, body: bytes) -> None:
+        message: Message[Any] = Message.decode(body)
+        options = dict(message.options)
+        eta = options.pop("eta", None)
+        delay = None if eta is None else max(0, int(eta) - current_millis())
+        plain = message._replace(queue_name=q_name(queue_name), options=options)
+        successor.enqueue(plain, delay=delay)
+        handle = self.results.handle_of(message)
+        if handle is not None:
+            handle.sent_by(successor)
 
     # -- the end -----------------------------------------------------------------------------------------
 

@@ -45,7 +45,7 @@ class JSONEncoder(Encoder):
     """JSON in UTF-8, as Python's json module writes and reads it."""
 
     def encode(self, data: MessageData) -> bytes:
-        if _agrees((data,)):
+        if type(data) in _FLAT or _agrees((data,)):
             try:
                 encoded = _fast_encode(data)
             except (UnicodeEncodeError, RecursionError):

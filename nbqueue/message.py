@@ -225,6 +225,10 @@ class Message(Generic[R]):
         if broker is not None:
             broker.before_wait(self)
         with waiting_for(self) if watchers else _NOBODY:
+            if timeout == math.inf and broker is not None and broker.remote:
+                from .awaiting import wait_for_long
+
+                return wait_for_long(self, backend, broker)  # type: ignore[no-any-return]
             return backend.get_result(self, block=True, timeout=timeout)  # type: ignore[no-any-return]
 
     def _home(self) -> Broker:

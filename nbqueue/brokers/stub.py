@@ -17,7 +17,7 @@ from queue import Queue
 from threading import Condition, Lock
 from typing import Any
 
-from ..broker import BatchConsumer, Broker, MessageProxy, delayed_copy
+from ..broker import BatchConsumer, Broker, MessageProxy, QueueSizes, delayed_copy
 from ..common import current_millis, dq_name, iter_queue, join_queue, q_name
 from ..dead_letters import DeadLetter, fresh_start, from_body
 from ..errors import DecodeError, QueueJoinTimeout, QueueNotFound
@@ -168,6 +168,28 @@ class StubBroker(Broker):
         if self.fail_fast_default if fail_fast is None else fail_fast:
             for message in self.dead_letters_by_queue.get(queue_name, ())[:1]:
                 raise (message._exception or Exception(f"{message} failed.")) from None
+
+    @property
+    def address(self) -> str:
+        return "stub://"
+
+    def probe(self) -> str:
+        return "in memory"
+
+    def queue_sizes(self) -> list[QueueSizes]:
+        sizes = []
+        for name in sorted(set(self.queues) - self.delay_queues):
+            ready, delayed = self.queues[name], self.queues.get(dq_name(name))
+            sizes.append(
+                QueueSizes(
+                    name=name,
+                    waiting=ready.qsize(),
+                    delayed=delayed.unfinished_tasks if delayed is not None else 0,
+                    in_flight=max(0, ready.unfinished_tasks - ready.qsize()),
+                    dead=len(self.dead_letters_by_queue.get(name, ())),
+                )
+            )
+        return sizes
 
     def list_dead(self, queue_name: str, limit: int = 1000) -> list[DeadLetter]:
         return [_letter(queue_name, proxy) for proxy in self.dead_letters_by_queue[queue_name][-limit:]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..threading import Cancelled
-from .middleware import Middleware, message_option
+from .middleware import Middleware, has_to_follow, message_option
 
 if TYPE_CHECKING:
     from ..broker import Broker, MessageProxy
@@ -41,4 +41,5 @@ class Callbacks(Middleware):
         outcome = (
             result if exception is None else {"type": type(exception).__name__, "message": str(exception)}
         )
-        broker.get_actor(actor_name).send(message.asdict(), outcome)
+        with has_to_follow(message):
+            broker.get_actor(actor_name).send(message.asdict(), outcome)

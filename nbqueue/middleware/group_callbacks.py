@@ -6,7 +6,7 @@ import os
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from .middleware import Middleware
+from .middleware import Middleware, has_to_follow
 
 if TYPE_CHECKING:
     from ..broker import Broker, MessageProxy
@@ -55,5 +55,6 @@ class GroupCallbacks(Middleware):
 
         barrier = Barrier(self.rate_limiter_backend, completion, ttl=self.barrier_ttl)
         if barrier.wait(block=False):
-            for callback in callbacks:
-                broker.enqueue(Message[Any](**callback))
+            with has_to_follow(message):
+                for callback in callbacks:
+                    broker.enqueue(Message[Any](**callback))

@@ -6,10 +6,13 @@ reverse order.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ..errors import ActorNotFound, BrokerConnectionError, BrokerError, QueueNotFound
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from ..actor import Actor
     from ..broker import Broker, MessageProxy
@@ -135,3 +138,24 @@ def message_option(
     if actor is None:
         return default
     return actor.options.get(name, default)
+
+
+@contextlib.contextmanager
+def has_to_follow(message: MessageProxy) -> Iterator[None]:
+    """Enter to enqueue what has to follow from a message, which is not done if that fails.
+
+    The connection broke: the message is not acknowledged, and runs again. The broker refused (no memory):
+    it is a dead letter.
+    """
+    try:
+        yield
+    except BrokerConnectionError:
+        message.unfinished = True
+        raise
+    except (ActorNotFound, QueueNotFound):
+        raise  # the program's mistake: another try would end the same way
+    except BrokerError as error:
+        message.fail()
+        if message._exception is None:
+            message.stuff_exception(error)
+        raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..message import Message
-from .middleware import Middleware
+from .middleware import Middleware, has_to_follow
 
 if TYPE_CHECKING:
     from ..broker import Broker, MessageProxy
@@ -35,4 +35,5 @@ class Pipelines(Middleware):
         actor = broker.get_actor(message.actor_name)
         if not (following.options.get("pipe_ignore") or actor.options.get("pipe_ignore")):
             following = following.copy(args=(*following.args, result))
-        broker.enqueue(following, delay=following.options.get("delay"))
+        with has_to_follow(message):
+            broker.enqueue(following, delay=following.options.get("delay"))

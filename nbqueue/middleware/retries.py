@@ -10,7 +10,7 @@ from ..common import compute_backoff, current_millis
 from ..errors import Retry
 from ..logging import get_logger
 from ..threading import Cancelled
-from .middleware import Middleware, message_option
+from .middleware import Middleware, has_to_follow, message_option
 
 if TYPE_CHECKING:
     from ..broker import Broker, MessageProxy
@@ -104,7 +104,8 @@ class Retries(Middleware):
                 ),
             )
         self.logger.info("Retrying message %r in %d milliseconds.", message, delay)
-        broker.enqueue(message, delay=delay)  # type: ignore[arg-type]  # a proxy stands for its message
+        with has_to_follow(message):
+            broker.enqueue(message, delay=delay)  # type: ignore[arg-type]  # a proxy stands for its message
 
     @staticmethod
     def _backoff(broker: Broker, message: MessageProxy, name: str, default: int) -> int:
@@ -121,6 +122,7 @@ class Retries(Middleware):
         message.fail()
         callback = message_option(broker, message, "on_retry_exhausted", truthy=True)
         if callback:
-            broker.get_actor(callback).send(
-                message.asdict(), {"retries": retries, "max_retries": max_retries}
-            )
+            with has_to_follow(message):
+                broker.get_actor(callback).send(
+                    message.asdict(), {"retries": retries, "max_retries": max_retries}
+                )

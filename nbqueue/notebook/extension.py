@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from ..broker import get_broker
 from ..embedded import EmbeddedBroker
-from . import magics, reprs
+from . import reprs
+from .magics import Magics
 from .output import OutputRouter
 
 if TYPE_CHECKING:
@@ -23,24 +24,25 @@ class Session:
     def __init__(self, shell: InteractiveShell) -> None:
         self.shell = shell
         self.router = OutputRouter(shell)
+        self.magics = Magics()
 
     def open(self) -> None:
         broker = get_broker()
         self.router.install()
         reprs.install(self.shell)
-        magics.install(self.shell)
+        self.magics.install(self.shell)
         if isinstance(broker, EmbeddedBroker):
             worker = broker.start()
             what = f"stub broker in this kernel, {len(worker.workers)} threads"
         else:
-            what = f"{type(broker).__name__}, no worker in this kernel"
+            what = f"{broker.address if broker.remote else type(broker).__name__}, no worker in this kernel"
         print(f"nbqueue is ready: {what}. %nbqueue? lists the commands.")
 
     def close(self) -> None:
         broker = get_broker()
         if isinstance(broker, EmbeddedBroker):
             broker.stop()
-        magics.uninstall(self.shell)
+        self.magics.uninstall(self.shell)
         reprs.uninstall(self.shell)
         self.router.uninstall()
 

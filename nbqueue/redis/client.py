@@ -24,6 +24,8 @@ from ..errors import BrokerError, ConnectionClosed
 #: Seconds after which a server that does not answer counts as lost, and to connect.
 SOCKET_TIMEOUT = 10.0
 CONNECT_TIMEOUT = 5.0
+#: Connections of one pool: redis-py allows 100 unless told otherwise, and fails whoever needs one more.
+_UNLIMITED = 2**31
 
 
 def make_client(client: Any, url: str | None, parameters: dict[str, Any]) -> Any:
@@ -34,6 +36,7 @@ def make_client(client: Any, url: str | None, parameters: dict[str, Any]) -> Any
         "socket_timeout": SOCKET_TIMEOUT,
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "socket_keepalive": True,
+        "max_connections": _UNLIMITED,
         # A command that was sent may have been executed: every command of nbqueue can be sent again.
         "retry": Retry(ExponentialBackoff(cap=0.1, base=0.02), 1, (redis.ConnectionError,)),
         **parameters,
@@ -92,6 +95,20 @@ def translated(client: Any) -> Iterator[None]:
         if text.startswith(("READONLY", "LOADING", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN")):
             raise ConnectionClosed(f"Redis at {address_of(client)}: {text}") from error
         raise BrokerError(f"Redis at {address_of(client)} refused: {text}") from error
+    except redis.exceptions.RedisClusterException as error:
+        # Not a RedisError: no node answers, or the keys of one command are in different slots.
+        if "same key slot" in str(error):
+            raise BrokerError(
+                f"{error} In a cluster a namespace needs a hash tag, such as '{{nbqueue}}'."
+            ) from error
+        raise ConnectionClosed(f"Redis at {address_of(client)}: {error}") from error
+
+
+def client_at(client: Any, key: str) -> Any:
+    """Return the client that reaches a key's server: in a cluster that of its node."""
+    if hasattr(client, "connection_pool"):
+        return client
+    return client.get_redis_connection(client.get_node_from_key(key))
 
 
 def key_of(value: str | bytes) -> str:

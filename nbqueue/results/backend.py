@@ -136,6 +136,9 @@ class ResultBackend:
             )
         self._store(self.build_message_key(message), wrapped, ttl)
 
+    def forget(self, messages: Iterable[AnyMessage]) -> None:
+        """Drop the results of messages that are about to run anew, where the backend can do that."""
+
     def unwrap_result(self, res: Any) -> Any:
         """Return the value, or raise the ResultFailure that it stands for."""
         __tracebackhide__ = True

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..logging import get_logger
 from ..middleware import Middleware
+from ..middleware.middleware import has_to_follow
 
 if TYPE_CHECKING:
     from ..broker import Broker, MessageProxy
@@ -60,7 +61,8 @@ class Results(Middleware):
         store, ttl = self._lookup(broker, message)
         if store:
             try:
-                self.backend.store_result(message, result, ttl)
+                with has_to_follow(message):
+                    self.backend.store_result(message, result, ttl)
             except (TypeError, ValueError, RecursionError) as error:
                 # Nobody would ever get this result: the message fails, and says why.
                 failure = TypeError(
@@ -86,4 +88,5 @@ class Results(Middleware):
         # Before the broker forgets the message, so that a crash in between can't lose the reason.
         store, ttl = self._lookup(broker, message)
         if store and message.failed:
-            self.backend.store_exception(message, message._exception or Exception("unknown"), ttl)
+            with has_to_follow(message):
+                self.backend.store_exception(message, message._exception or Exception("unknown"), ttl)

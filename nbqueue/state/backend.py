@@ -63,6 +63,10 @@ class StateBackend:
         """Return copies of the records that are known, by id."""
         raise NotImplementedError
 
+    def forget(self, message_ids: Iterable[str]) -> None:
+        """Drop the records of messages that have ended and are about to run anew."""
+        raise NotImplementedError
+
     def request_cancel(self, message_ids: Iterable[str], *, running: bool) -> set[str]:
         """Mark messages as to be cancelled; return those that could be: not ended, nor running unless asked.
 

@@ -80,15 +80,28 @@ class State(Middleware):
 
     def _write(self, message: Message[Any] | MessageProxy, state: str, **fields: Any) -> None:
         retries = message.options.get("retries") or 0
-        if "ended" in fields:
-            # It may never have run, so nothing else has told these.
-            fields["queue_name"] = q_name(message.queue_name)
-            fields["actor_name"] = message.actor_name
-            if output := output_of(message.message_id):
-                fields["output"] = output[-OUTPUT_KEPT:]
         self.backend.update(
             [{"message_id": message.message_id, "state": state, "retries": retries, **fields}]
         )
+
+    def _end(self, message: Message[Any] | MessageProxy, state: str, error: str | None = None) -> None:
+        """Write the record of a message that has ended; it may never have run."""
+        record = message.__dict__.pop("_state_record", None) or {
+            "message_id": message.message_id,
+            "queue_name": q_name(message.queue_name),
+            "actor_name": message.actor_name,
+        }
+        record = {
+            **record,
+            "state": state,
+            "retries": message.options.get("retries") or 0,
+            "ended": current_millis(),
+        }
+        if error is not None:
+            record["error"] = error
+        if output := output_of(message.message_id):
+            record["output"] = output[-OUTPUT_KEPT:]
+        self.backend.update((record,))
 
     def after_enqueue(self, broker: Broker, message: Message[Any] | MessageProxy, delay: int | None) -> None:
         # One that was never tried and is not delayed needs no record: without one it is pending.
@@ -106,20 +119,26 @@ class State(Middleware):
             )
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
-        self._threads[message.message_id] = threading.get_ident()
-        self._write(
-            message,
-            "running",
-            queue_name=message.queue_name,
-            actor_name=message.actor_name,
-            enqueued=message.message_timestamp,
-            started=current_millis(),
-            worker=threading.current_thread().name,
-        )
-        if self.backend.is_cancel_requested(message.message_id):
-            message.options["cancelled"] = True
+        message_id = message.message_id
+        self._threads[message_id] = threading.get_ident()
+        options = message.options
+        record = {
+            "message_id": message_id,
+            "state": "running",
+            "retries": options.get("retries") or 0,
+            "queue_name": message.queue_name,
+            "actor_name": message.actor_name,
+            "enqueued": message.message_timestamp,
+            "started": current_millis(),
+            "worker": threading.current_thread().name,
+        }
+        # Kept, so that the record of its end holds all of it: one write then stands for both.
+        message.__dict__["_state_record"] = record
+        self.backend.update((record,))
+        if self.backend.is_cancel_requested(message_id):
+            options["cancelled"] = True
             raise SkipMessage("Message was cancelled")
-        _running.set(_Report(self.backend, message.message_id))
+        _running.set(_Report(self.backend, message_id))
 
     def after_process_message(
         self,
@@ -133,19 +152,19 @@ class State(Middleware):
         if isinstance(exception, Cancelled):
             self._end_cancelled(broker, message)
         elif exception is None and not message.failed:
-            self._write(message, "done", ended=current_millis())
+            self._end(message, "done")
 
     def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
         self._leave(message)
         if message.options.get("cancelled"):
             self._end_cancelled(broker, message)
         elif not message.failed:
-            self._write(message, "done", ended=current_millis())
+            self._end(message, "done")
 
     def before_nack(self, broker: Broker, message: MessageProxy) -> None:
         error = message._exception
         text = None if error is None else f"{type(error).__name__}: {error}"
-        self._write(message, "failed", ended=current_millis(), error=text)
+        self._end(message, "failed", text)
 
     def _leave(self, message: MessageProxy) -> None:
         self._threads.pop(message.message_id, None)
@@ -166,7 +185,7 @@ class State(Middleware):
         return True
 
     def _end_cancelled(self, broker: Broker, message: Message[Any] | MessageProxy) -> None:
-        self._write(message, "cancelled", ended=current_millis())
+        self._end(message, "cancelled")
         with contextlib.suppress(RuntimeError):  # a broker without results
             results = broker.get_results_backend()
             results.store_exception(message, Cancelled("the message was cancelled"), ttl=600_000)

@@ -377,14 +377,22 @@ class ConsumerThread(Thread):
                 self._settle_at = None
             acked: list[MessageProxy] = []
             rejected: list[MessageProxy] = []
+            again = [
+                message for message, _ in batch if message.unfinished
+            ]  # more when a result can't be stored
             for message, _ in batch:
+                if message.unfinished:
+                    continue
                 try:
                     self.broker.emit_before("nack" if message.failed else "ack", message)
                 except Exception:
                     self.logger.exception("Message %s was left unsettled by a middleware.", message)
                 else:
-                    (rejected if message.failed else acked).append(message)
+                    kind = again if message.unfinished else rejected if message.failed else acked
+                    kind.append(message)
             try:
+                if again:
+                    consumer.requeue(again)
                 if wanted:
                     messages = consumer.exchange(acked, rejected, wanted)
                 else:
@@ -438,6 +446,9 @@ class ConsumerThread(Thread):
         from .. import worker as settings
 
         try:
+            if message.unfinished:
+                self.requeue_messages([message])
+                return
             verb = "nack" if message.failed else "ack"
             self.broker.emit_before(verb, message)
             while self.consumer is not None:

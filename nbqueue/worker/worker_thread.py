@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from .consumer_thread import ConsumerThread
 
 
+#: Seconds until a message that could not be finished is given back.
+UNFINISHED_PAUSE = 1.0
+
+
 class WorkQueueItem(tuple[int, int]):
     """A message in the ready queue: by priority (lower first), then by arrival. Immutable.
 
@@ -90,6 +94,7 @@ class WorkerThread(Thread):
         self.limits = limits or ConcurrencyLimits()
         self._resting = Condition(work_queue.mutex)
         self._turn = 0
+        self._in_turn: tuple[ConsumerThread, ...] = ()
         self._keeps_results = False
 
     def start(self) -> None:
@@ -157,7 +162,9 @@ class WorkerThread(Thread):
 
     def _next_consumer(self) -> ConsumerThread | None:
         """Return a consumer whose queue has arrivals that are wanted, each in its turn."""
-        consumers = list(self.consumers.values())
+        consumers = self._in_turn
+        if len(consumers) != len(self.consumers):
+            consumers = self._in_turn = tuple(self.consumers.values())
         for offset in range(len(consumers)):
             consumer = consumers[(self._turn + offset) % len(consumers)]
             if consumer.arrived and consumer.wants():
@@ -180,12 +187,20 @@ class WorkerThread(Thread):
             self.logger.critical("Unexpected failure around message %s.", message, exc_info=True)
         finally:
             self.current = None
+            if message.unfinished:
+                self._wait_for_better_times()
             # Whoever fetched it holds it, whatever queue it names.
             consumer = message.__dict__.get("fetched_by") or self.consumers.get(queue_name)
             if consumer is not None:
                 consumer.post_process_message(message, self.work_queue.task_done)
             else:
                 self.work_queue.task_done()
+
+    def _wait_for_better_times(self) -> None:
+        """Hold on to a message that has to run again: what failed after it would fail again at once."""
+        with self.work_queue.mutex:
+            if self.running:
+                self._resting.wait(UNFINISHED_PAUSE)
 
     def _process(self, message: MessageProxy) -> None:
         broker = self.broker
@@ -198,7 +213,8 @@ class WorkerThread(Thread):
                 # Counted before the result can be seen, and taken back if it can't be stored.
                 self.counters[message.queue_name, "done"] += 1
                 broker.emit_after("process_message", message, result=result)
-                self.counters[message.queue_name, "done"] -= message.failed
+                if message.failed:
+                    self.counters[message.queue_name, "done"] -= 1
             else:
                 broker.emit_after("process_message", message, result=result)
         except SkipMessage as error:

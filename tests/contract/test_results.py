@@ -420,3 +420,15 @@ def test_a_failure_is_raised_when_its_turn_comes(backend: ResultBackend) -> None
 
 def test_no_messages_have_no_results(backend: ResultBackend) -> None:
     assert list(backend.iter_results([], lambda: math.inf)) == []
+
+
+def test_forgotten_results_are_missing_and_waited_for_anew(backend: ResultBackend) -> None:
+    first, second = messages(2)
+    backend.store_exception(first, failure(), TTL)
+    backend.store_result(second, 2, TTL)
+    backend.forget([first, message()])
+    with pytest.raises(ResultMissing):
+        backend.get_result(first)
+    assert backend.get_result(second) == 2
+    backend.store_result(first, 1, TTL)
+    assert backend.get_result(first, block=True, timeout=5_000) == 1

@@ -412,3 +412,12 @@ def test_the_records_in_memory_are_bounded() -> None:
     assert backend.counters("")["done"] <= 10
     assert len(backend.records) <= 100
     assert len(backend.ended) <= 10
+
+
+def test_a_forgotten_message_begins_anew(backend: StateBackend) -> None:
+    backend.update([{"message_id": "1", "state": "failed", "queue_name": "q", "error": "E: x"}])
+    assert state(backend, "1") == "failed"
+    backend.forget(["1", "never seen"])
+    assert backend.get_many(["1"]) == {}
+    backend.update([{"message_id": "1", "state": "running", "queue_name": "q"}])
+    assert state(backend, "1") == "running"

@@ -25,10 +25,11 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from ...common import current_millis
-from ...errors import BrokerError
+from ...errors import BrokerConnectionError, BrokerError
 from ...logging import get_logger
 from ...redis import key_of, translated
-from ...redis.link import Link, connector, pool_connector
+from ...redis.client import client_at
+from ...redis.link import Link, pool_connector
 from ...redis.resp import Refusal
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ LOOK_AT_DUE = 2.0
 UNCLAIMED = 0.06
 #: Seconds between two tries to reach a server that has gone.
 RETRY = 0.5
+#: Seconds between two words about the same trouble.
+REMINDER = 60.0
 #: Seconds that closing waits for a connection to stop waiting.
 PATIENCE = 1.0
 
@@ -83,7 +86,10 @@ class Attendant(threading.Thread):
         self._links = 0
         self._can_block: bool | None = None
         self._down = False
+        #: Whether the server knows that this broker lives.
+        self.known = False
         self._duties: dict[str, float] = {}
+        self._told: dict[str, float] = {}
 
     # -- for consumers -----------------------------------------------------------------------------------
 
@@ -145,24 +151,37 @@ class Attendant(threading.Thread):
     def _run(self) -> None:
         try:
             while self.running:
-                for key, _ in self._selector.select(self._pause()):
-                    if key.data is None:
-                        with contextlib.suppress(OSError):
-                            self._doorbell.recv(4096)
-                    else:
-                        self._hear(key.data)
-                self._do_requests()
                 try:
-                    self._do_duties()
-                except BrokerError as error:
+                    self._turn()
+                except BrokerConnectionError as error:
                     self._lose_server(error)
-        except Exception:
-            self.logger.critical("Waiting on Redis has failed.", exc_info=True)
+                except BrokerError as error:
+                    self._complain("A duty failed: %s", error)  # it is tried again
+                except Exception as error:
+                    self.logger.critical("Waiting on Redis has failed.", exc_info=True)
+                    self._lose_server(error)
         finally:
             for line in list(self.lines.values()):
                 self._hang_up(line)
             self._selector.close()
             self._doorbell.close()
+
+    def _turn(self) -> None:
+        for key, _ in self._selector.select(self._pause()):
+            if key.data is None:
+                with contextlib.suppress(OSError):
+                    self._doorbell.recv(4096)
+            else:
+                self._hear(key.data)
+        self._do_requests()
+        self._do_duties()
+
+    def _complain(self, text: str, *about: object) -> None:
+        """Log trouble that may come again and again: now and then."""
+        now, line = time.monotonic(), text % about
+        if now - self._told.get(line, -REMINDER) >= REMINDER:
+            self._told[line] = now
+            self.logger.error(text, *about)
 
     def _pause(self) -> float | None:
         """Seconds until the next duty."""
@@ -183,7 +202,7 @@ class Attendant(threading.Thread):
 
     def _arm(self, line: Line) -> None:
         consumer = line.consumer
-        if line.armed or consumer.hot or self._down:
+        if line.armed or consumer.hot or consumer.closed or self._down:
             return
         line.pushed_at = None
         try:
@@ -225,9 +244,9 @@ class Attendant(threading.Thread):
         if self._links >= MOST_LINKS:
             return False
         client = self._client_of(line.consumer)
-        link = Link(
-            connector(client)() if client is self.broker.client else pool_connector(client.connection_pool)()
-        )
+        connection = pool_connector(client.connection_pool)()
+        connection.client_name = self.broker.maintenance.link_name(self.broker.broker_id)
+        link = Link(connection)
         line.link = link
         self._links += 1
         self._selector.register(link.socket, selectors.EVENT_READ, line)
@@ -236,12 +255,7 @@ class Attendant(threading.Thread):
         return True
 
     def _client_of(self, consumer: RedisConsumer) -> Any:
-        """The client that reaches the queue's server: in a cluster that of its node."""
-        client = self.broker.client
-        if hasattr(client, "connection_pool"):
-            return client
-        node = client.get_node_from_key(self.broker.keys.queue(consumer.queue_name))
-        return client.get_redis_connection(node)
+        return client_at(self.broker.client, self.broker.keys.queue(consumer.queue_name))
 
     def _hear(self, line: Line) -> None:
         """Read what the server says on a line."""
@@ -260,9 +274,7 @@ class Attendant(threading.Thread):
             line.quiet.set()
             if isinstance(reply, Refusal):
                 if not reply.startswith("UNBLOCKED"):
-                    self.logger.error(
-                        "Redis refused to wait on queue %r: %s", line.consumer.queue_name, reply
-                    )
+                    self._complain("Redis refused to wait on queue %r: %s", line.consumer.queue_name, reply)
                     self._duties.setdefault("look", time.monotonic() + self._look_interval())
             elif reply is not None:
                 line.pushed_at = time.monotonic()
@@ -303,7 +315,8 @@ class Attendant(threading.Thread):
                 self._sign_on(now)
             elif name == "beat":
                 self._duties["beat"] = now + RETRY
-                maintenance.beat()
+                if maintenance.beat():
+                    maintenance.sign_on()  # the others took it for dead
                 self._duties["beat"] = now + maintenance.heartbeat_interval
             elif name == "dead":
                 self._duties["dead"] = now + RETRY
@@ -321,6 +334,7 @@ class Attendant(threading.Thread):
         """Tell that this broker lives; after an outage have every consumer look again."""
         self._duties["sign on"] = now + RETRY
         self.broker.maintenance.sign_on()
+        self.known = True
         del self._duties["sign on"]
         self._duties.setdefault("dead", now)
         self._duties.setdefault("due", now + LOOK_AT_DUE)
@@ -334,6 +348,7 @@ class Attendant(threading.Thread):
 
     def _lose_server(self, error: Exception) -> None:
         """Note that the server has gone, and try to reach it until it is back."""
+        self.known = False
         if not self._down and self.running:
             self._down = True
             self.logger.warning("Redis has gone: %s. Trying to reach it.", error)
@@ -387,9 +402,11 @@ class Attendant(threading.Thread):
         with translated(client), client.pipeline(transaction=False) as pipeline:
             for line in lines:
                 pipeline.llen(keys.queue(line.consumer.queue_name))
-            lengths = pipeline.execute()
+            lengths = pipeline.execute(raise_on_error=False)
         for line, length in zip(lines, lengths, strict=True):
-            if length:
+            if isinstance(length, Exception):
+                self._complain("Redis won't tell the length of %r: %s", line.consumer.queue_name, length)
+            elif length:
                 line.consumer.arrival()
             elif self._links < MOST_LINKS and self._can_block:
                 self._arm(line)

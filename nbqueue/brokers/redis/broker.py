@@ -19,13 +19,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from ...broker import Broker, delayed_copy
+from ...broker import Broker, QueueSizes, delayed_copy
 from ...common import current_millis, dq_name, q_name
 from ...dead_letters import DeadLetter, fresh_start, from_body
 from ...errors import QueueJoinTimeout
 from ...message import Message, generate_unique_id
 from ...middleware import Middleware
-from ...redis import make_client
+from ...redis import make_client, masked, translated
+from ...redis.client import address_of
 from .attendant import Attendant
 from .commands import Commands
 from .consumer import DelayedConsumer, ReadyConsumer, RedisConsumer
@@ -62,6 +63,8 @@ class RedisBroker(Broker):
       client: a client of redis-py to be used as it is: plain, Sentinel or Cluster.
       parameters: of `redis.Redis`.
     """
+
+    remote = True
 
     def __init__(
         self,
@@ -198,6 +201,13 @@ class RedisBroker(Broker):
         """
         return self.maintenance.reclaim(broker_id)
 
+    def unschedule(self, queue_name: str) -> int:
+        """Put delayed messages back on the list where compatible workers look for them; return how many.
+
+        For a roll-back to such workers, once no worker of nbqueue consumes the queue: it would take them again.
+        """
+        return self.commands.unschedule(self.keys, dq_name(queue_name))
+
     def close(self) -> None:
         attendant, self.attendant = self.attendant, None
         if attendant is not None:
@@ -205,6 +215,29 @@ class RedisBroker(Broker):
         self.maintenance.sign_off()
         if self.url is not None:
             self.client.close()
+
+    # -- what people and front ends ask ------------------------------------------------------------------
+
+    @property
+    def address(self) -> str:
+        return address_of(self.client) if self.url is None else masked(self.url)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} {self.address}"
+
+    def probe(self) -> str:
+        with translated(self.client):
+            about = self.client.info("server")
+        if "redis_version" not in about and about:
+            about = next(iter(about.values()))  # a cluster: by node
+        return f"Redis {about.get('redis_version', '')}".strip()
+
+    def queue_sizes(self) -> list[QueueSizes]:
+        names = sorted(self.queues)
+        return self.commands.sizes(self.keys, names, self.maintenance.known_workers())
+
+    def listens(self, queue_name: str) -> bool | None:
+        return self.maintenance.has_listener(queue_name)
 
     # -- dead letters ------------------------------------------------------------------------------------
 

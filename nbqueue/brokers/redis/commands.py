@@ -12,6 +12,7 @@ from functools import cached_property
 from itertools import islice
 from typing import Any
 
+from ...broker import QueueSizes
 from ...common import dq_name, q_name
 from ...redis import translated
 from ...redis.scripts import Script, load
@@ -115,6 +116,18 @@ class Commands:
                     (keys.held(broker_id, queue_name), keys.due(queue_name), keys.nearest), arguments
                 )
         return None if nearest is None else float(nearest)
+
+    def unschedule(self, keys: Keys, queue_name: str) -> int:
+        """Put delayed ids that are kept by time back on the list of their `.DQ`; return how many."""
+        script, total = self._script("unschedule"), 0
+        while True:
+            with translated(self.client):
+                count = script(
+                    (keys.due(queue_name), keys.queue(queue_name), keys.nearest), (queue_name, CHUNK)
+                )
+            if not count:
+                return total
+            total += count
 
     def take_due(
         self, keys: Keys, broker_id: str, queue_name: str, now: int, limit: int
@@ -259,6 +272,24 @@ class Commands:
                 pipeline.hlen(keys.messages(name))
                 pipeline.scard(keys.held(broker_id, name))
             return sum(pipeline.execute())
+
+
+    def sizes(self, keys: Keys, names: Sequence[str], workers: Sequence[str]) -> list[QueueSizes]:
+        """Return what there is of each queue, given the ids of the workers that may hold some of it."""
+        with translated(self.client), self.client.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.hlen(keys.messages(name))
+                pipeline.hlen(keys.messages(dq_name(name)))
+                pipeline.zcard(keys.dead(name)[0])
+                for worker in workers:
+                    pipeline.scard(keys.held(worker, name))
+            replies = iter(pipeline.execute())
+        found = []
+        for name in names:
+            ready, delayed, dead = next(replies), next(replies), next(replies)
+            in_flight = sum(next(replies) for _ in workers)
+            found.append(QueueSizes(name, max(0, ready - in_flight), delayed, in_flight, dead))
+        return found
 
 
 def pairs(flat: list[bytes]) -> Iterator[tuple[bytes, bytes]]:

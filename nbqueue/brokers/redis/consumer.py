@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...broker import BatchConsumer, MessageProxy
 from ...common import current_millis
-from ...errors import BrokerConnectionError, DecodeError
+from ...errors import BrokerConnectionError, BrokerError, ConnectionClosed, DecodeError
 from ...logging import get_logger
 from ...message import Message
 from ...redis import translated
@@ -36,6 +36,20 @@ LONGEST_WAIT = 3600.0
 NEVER = 10**15
 #: Characters of a traceback that a dead letter keeps: the last ones.
 TRACEBACK_KEPT = 32 * 1024
+
+
+@contextlib.contextmanager
+def refusals_are_losses() -> Iterator[None]:
+    """Turn what a server refuses (a key of the wrong type, a lack of memory or of permission) into a lost connection.
+
+    A worker then keeps what is unsettled, says so once, and tries until the server does it.
+    """
+    try:
+        yield
+    except BrokerConnectionError:
+        raise
+    except BrokerError as error:
+        raise ConnectionClosed(str(error)) from error
 
 
 class RedisMessageProxy(MessageProxy):
@@ -61,11 +75,12 @@ class RedisConsumer(BatchConsumer):
         self._held: set[bytes] = set()
         self._bell = Condition()
         self._woken = False
-        self._closed = False
+        self.closed = False
         broker.attend().register(self)
 
     # -- fetching ----------------------------------------------------------------------------------------
 
+    @refusals_are_losses()
     def fetch(self, n: int, timeout: float | None) -> list[MessageProxy]:
         deadline = None if timeout is None else time.monotonic() + timeout / 1000
         while True:
@@ -76,11 +91,13 @@ class RedisConsumer(BatchConsumer):
             if self._wait(deadline, ends_on_arrival=n > 0):
                 return []
 
+    @refusals_are_losses()
     def exchange(self, acked: list[MessageProxy], rejected: list[MessageProxy], n: int) -> list[MessageProxy]:
         fetched = self._exchange(n, acked, rejected)
         self._forget([*acked, *rejected])
         return self._receive(fetched, n)
 
+    @refusals_are_losses()
     def settle(self, acked: list[MessageProxy], rejected: list[MessageProxy]) -> None:
         self._exchange(0, acked, rejected)
         self._forget([*acked, *rejected])
@@ -99,12 +116,14 @@ class RedisConsumer(BatchConsumer):
         finally:
             self._forget([message])
 
+    @refusals_are_losses()
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
         given_back = list(messages)
         if given_back:
             self._give_back([_id_of(message) for message in given_back])
             self._forget(given_back)
 
+    @refusals_are_losses()
     def starting(self, message: MessageProxy) -> None:
         broker = self.broker
         broker.commands.note_started(
@@ -120,6 +139,7 @@ class RedisConsumer(BatchConsumer):
             self._woken = True
             self._bell.notify_all()
 
+    @refusals_are_losses()
     def rest(self) -> None:
         attendant = self.broker.attendant
         if attendant is not None:
@@ -129,14 +149,16 @@ class RedisConsumer(BatchConsumer):
     def abandon(self) -> None:
         self._leave()
 
+    @refusals_are_losses()
     def _leave(self) -> None:
-        self._closed = True
+        self.closed = True
         attendant = self.broker.attendant
         if attendant is not None:
             attendant.unregister(self)
         self.wake()
         self.broker.commands.empty_inbox(self.broker.keys, self.broker.broker_id, self.queue_name)
 
+    @refusals_are_losses()
     def close(self) -> None:
         left = list(self._held)
         self.broker.held.ids[self.queue_name].difference_update(left)
@@ -193,6 +215,11 @@ class RedisConsumer(BatchConsumer):
     def _taking(self) -> Iterator[set[bytes]]:
         """Enter to take ids from the server; yields the set in which to note them."""
         held, name = self.broker.held, self.queue_name
+        attendant = self.broker.attendant
+        if attendant is not None and not attendant.known:
+            # Before this process holds anything: nobody would look for what a stranger held.
+            self.broker.maintenance.beat()
+            attendant.known = True
         with held.locks[name]:
             if name in held.in_doubt:
                 self._recover()
@@ -255,7 +282,7 @@ class RedisConsumer(BatchConsumer):
                 self.hot = True
                 if undecodable:
                     messages += self._take(len(undecodable))  # in their place
-            elif not self.hot and not self._closed:
+            elif not self.hot and not self.closed:
                 self.broker.attend().arm(self)
         return messages
 
@@ -306,6 +333,7 @@ class DelayedConsumer(RedisConsumer):
                 self._next_due = moment
                 self._bell.notify_all()
 
+    @refusals_are_losses()
     def forward(self, due: list[tuple[MessageProxy, Message[Any]]]) -> list[Message[Any]]:
         """Move due messages into their queue in one exchange, as the copies given; return what was published."""
         from .broker import addressed
@@ -388,7 +416,7 @@ class DelayedConsumer(RedisConsumer):
 
 def why_of(message: MessageProxy) -> str:
     """Return JSON about why a message failed, for the people who look at dead letters."""
-    error = message._exception
+    error, retries = message._exception, message.options.get("retries")
     trace = message.options.get("traceback")
     if not trace and error is not None and error.__traceback__ is not None:
         trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
@@ -396,7 +424,7 @@ def why_of(message: MessageProxy) -> str:
         {
             "error": None if error is None else f"{type(error).__name__}: {error}",
             "traceback": trace[-TRACEBACK_KEPT:] if isinstance(trace, str) else None,
-            "attempts": max(int(message.options.get("retries") or 0), 1),
+            "attempts": retries if isinstance(retries, int) and retries > 0 else 1,
             "worker": f"{socket.gethostname()}:{os.getpid()}",
         }
     )

@@ -15,6 +15,10 @@ local function demand(key, kind)
     end
 end
 local wrong = demand(KEYS[1], 'list') or demand(KEYS[2], 'hash') or demand(KEYS[3], 'set') or demand(KEYS[4], 'list')
+    or demand(KEYS[8], 'hash')
+if not wrong and ARGV[4] ~= '0' then
+    wrong = demand(KEYS[5], 'zset') or demand(KEYS[6], 'hash') or demand(KEYS[7], 'hash')
+end
 if wrong then
     return wrong
 end
@@ -32,10 +36,6 @@ for i = position, position + acked - 1 do
 end
 position = position + acked
 if rejected > 0 then
-    wrong = demand(KEYS[5], 'zset') or demand(KEYS[6], 'hash') or demand(KEYS[7], 'hash')
-    if wrong then
-        return wrong
-    end
     for i = position, position + 2 * rejected - 1, 2 do
         local id = ARGV[i]
         if redis.call('SISMEMBER', KEYS[3], id) == 1 then

@@ -11,8 +11,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from ...common import current_millis
+from ...errors import BrokerConnectionError, BrokerError
 from ...logging import get_logger
 from ...redis import key_of, translated
+from ...redis.client import client_at
 
 if TYPE_CHECKING:
     from .broker import RedisBroker
@@ -35,11 +37,16 @@ class Maintenance:
         """Seconds between two heartbeats."""
         return min(10.0, max(self.broker.heartbeat_timeout / 4000, 0.05))
 
-    def beat(self) -> None:
-        """Note that this broker lives."""
+    @staticmethod
+    def link_name(broker_id: str) -> str:
+        """The name that the server knows of the connections on which a broker waits."""
+        return f"nbqueue:{broker_id}"
+
+    def beat(self) -> bool:
+        """Note that this broker lives; return whether it was unknown, or had been forgotten."""
         broker = self.broker
         with translated(broker.client):
-            broker.client.zadd(broker.keys.heartbeats, {broker.broker_id: current_millis()})
+            return bool(broker.client.zadd(broker.keys.heartbeats, {broker.broker_id: current_millis()}))
 
     def sign_on(self) -> None:
         """Write down which queues this broker consumes, and that it lives."""
@@ -62,6 +69,25 @@ class Maintenance:
                 broker.client.hdel(keys.workers, broker.broker_id)
         except Exception as error:
             self.logger.debug("Signing off failed: %s", error)
+
+    def known_workers(self) -> list[str]:
+        """Return the ids of all brokers that were heard of and not forgotten."""
+        broker = self.broker
+        with translated(broker.client):
+            return [key_of(member) for member in broker.client.zrange(broker.keys.heartbeats, 0, -1)]
+
+    def has_listener(self, queue_name: str) -> bool:
+        """Whether a live worker of nbqueue consumes the queue, or a foreign one may."""
+        broker, keys = self.broker, self.broker.keys
+        with translated(broker.client):
+            alive = broker.client.zrangebyscore(
+                keys.heartbeats, current_millis() - broker.heartbeat_timeout, "+inf"
+            )
+            if not alive:
+                return False
+            about = broker.client.hmget(keys.workers, alive)
+        # A foreign one that lives is a producer or a worker: who knows.
+        return any(text is None or queue_name in _queues_in(text) for text in about)
 
     # -- by the clock ------------------------------------------------------------------------------------
 
@@ -121,14 +147,24 @@ class Maintenance:
         names = broker.queues | broker.delay_queues | _queues_in(about)
         if about is None:
             names |= self._queues_held_by(broker_id)
+        else:
+            self._cut_off(broker_id)
         back = dead = 0
+        refusal: BrokerError | None = None
         for queue_name in sorted(names):
-            went_back, died = self._reclaim(broker_id, queue_name)
+            try:
+                went_back, died = self._reclaim(broker_id, queue_name)
+            except BrokerConnectionError:
+                raise
+            except BrokerError as error:
+                refusal = error  # one damaged queue: the others are looked after all the same
+                continue
             back += went_back
             dead += died
-        with translated(broker.client):
-            broker.client.zrem(keys.heartbeats, broker_id)
-            broker.client.hdel(keys.workers, broker_id)
+        if refusal is None:
+            with translated(broker.client):
+                broker.client.zrem(keys.heartbeats, broker_id)
+                broker.client.hdel(keys.workers, broker_id)
         if back or dead:
             self.logger.warning(
                 "Worker %s is dead: %d of its messages went back to their queues, %d to the dead letters.",
@@ -136,7 +172,27 @@ class Maintenance:
                 back,
                 dead,
             )
+        if refusal is not None:
+            raise refusal
         return back + dead
+
+    def _cut_off(self, broker_id: str) -> None:
+        """Close the connections on which a broker waits that seems dead.
+
+        The server may think that they live (a machine that lost its power, a process that was stopped), and would
+        push messages into an inbox at which nobody looks any more. A broker that lives after all connects again.
+        """
+        broker = self.broker
+        try:
+            with translated(broker.client):
+                client = client_at(broker.client, broker.keys.workers)
+                for about in client.client_list(_type="normal"):
+                    if about.get("name") == self.link_name(broker_id):
+                        client.client_kill_filter(_id=about["id"])
+        except BrokerConnectionError:
+            raise
+        except BrokerError as error:
+            self.logger.warning("The connections of dead worker %s stay open: %s", broker_id, error)
 
     def _reclaim(self, broker_id: str, queue_name: str) -> tuple[int, int]:
         broker = self.broker

@@ -36,8 +36,6 @@ PUBLISHED_SIZE = 4096
 #: How many results are read at once, at first and at most; fewer where they take more bytes than these.
 FIRST_CHUNK, LARGEST_CHUNK, CHUNK_BYTES = 16, 500, 4 * 2**20
 
-_UNLIMITED = 2**31
-
 
 class RedisBackend(ResultBackend):
     """Results in Redis.
@@ -65,8 +63,7 @@ class RedisBackend(ResultBackend):
             namespace=namespace, encoder=encoder, use_namespace_prefix_keys=use_namespace_prefix_keys
         )
         self.max_size = max_size
-        # redis-py allows 100 connections unless told otherwise, and fails whoever needs one more.
-        self.client = make_client(client, url, {"max_connections": _UNLIMITED, **parameters})
+        self.client = make_client(client, url, parameters)
         self._callbacks = Callbacks(self.client)
 
     def subscribe(self, message: AnyMessage, callback: Callable[[], None]) -> Callable[[], None]:
@@ -80,6 +77,12 @@ class RedisBackend(ResultBackend):
         with contextlib.closing(self._stored(messages, remaining)) as stored:
             for data in stored:
                 yield self.unwrap_result(self.encoder.decode(data))
+
+    def forget(self, messages: Iterable[AnyMessage]) -> None:
+        with translated(self.client), self.client.pipeline(transaction=False) as pipeline:
+            for message in messages:
+                pipeline.delete(self.build_message_key(message))
+            pipeline.execute()
 
     def encode(self, value: Any) -> bytes:
         """Return the bytes that are stored for a value. ValueError when they are more than `max_size`."""

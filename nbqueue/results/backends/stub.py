@@ -10,7 +10,7 @@ import threading
 import time
 import weakref
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -137,6 +137,14 @@ class StubBackend(ResultBackend):
             raise ResultTimeout(f"{message} had no result after {timeout:.0f} ms.")
         return self.encoder.decode(data)
 
+    def forget(self, messages: Iterable[AnyMessage]) -> None:
+        store = self._results
+        with store.mutex:
+            for message in messages:
+                key = self.build_message_key(message)
+                store.values.pop(key, None)
+                store.aside.pop(key, None)
+
     def _sweep(self) -> None:
         now = time.monotonic()
         with self._results.mutex:
@@ -209,6 +217,11 @@ class HandleBackend(StubBackend):
                 if handle is not None and handle() is None:
                     del self._handles[key]
                     self._results.aside.pop(key, None)
+
+    def handle_of(self, message: Message[Any]) -> Message[Any] | None:
+        """Return the handle that somebody holds of this message, None when nobody does."""
+        reference = self._handles.get(self.build_message_key(message))
+        return None if reference is None else reference()
 
     def has(self, message: Message[Any]) -> bool:
         """Whether the message's result is here."""

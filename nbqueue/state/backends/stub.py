@@ -52,8 +52,16 @@ class StubBackend(StateBackend):
                 self.lock.release()
 
     def _merge_inbox(self) -> None:
+        latest: dict[str, dict[str, Any]] = {}
         for _ in range(len(self.inbox)):
-            self._merge(self.inbox.popleft())
+            fields = self.inbox.popleft()
+            message_id = fields["message_id"]
+            before = latest.get(message_id)
+            if before is not None and not ("started" in fields and before.get("state") == "running"):
+                self._merge(before)  # else the record of the end holds all that was told of the beginning
+            latest[message_id] = fields
+        for fields in latest.values():
+            self._merge(fields)
 
     def _merge(self, fields: dict[str, Any]) -> None:
         message_id = fields["message_id"]
@@ -81,6 +89,12 @@ class StubBackend(StateBackend):
         with self.lock:
             self._merge_inbox()
             return {key: replace(self.records[key]) for key in message_ids if key in self.records}
+
+    def forget(self, message_ids: Iterable[str]) -> None:
+        with self.lock:
+            self._merge_inbox()
+            for message_id in message_ids:
+                self._forget(message_id)
 
     def request_cancel(self, message_ids: Iterable[str], *, running: bool) -> set[str]:
         marked: set[str] = set()

@@ -82,6 +82,14 @@ class RedisBackend(StateBackend):
             )
         return records
 
+    def forget(self, message_ids: Iterable[str]) -> None:
+        """Drop records. What has ended stays counted."""
+        self.flush()
+        with translated(self.client), self.client.pipeline(transaction=False) as pipeline:
+            for message_id in message_ids:
+                pipeline.delete(self._key(message_id))
+            pipeline.execute()
+
     def request_cancel(self, message_ids: Iterable[str], *, running: bool) -> set[str]:
         self.flush()
         marked: set[str] = set()

@@ -1,0 +1,119 @@
+"""The session profile, and brokers made from URLs and the environment.
+
+Every broker that nbqueue itself makes carries the profile: it stores results, keeps the state of messages, runs
+async actors and group callbacks. What a URL doesn't say comes from the environment: `NBQUEUE_RESULTS_URL`,
+`NBQUEUE_STATE_URL` and `NBQUEUE_NAMESPACE`; results and state of a Redis broker default to its own server.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from .middleware import AsyncIO, CurrentMessage, GroupCallbacks, Middleware, Retries, default_middleware
+from .rate_limits.backends import StubBackend as StubLimits
+from .results import Results
+from .results.backends.stub import HandleBackend
+from .running import is_interactive
+from .state import State
+from .state.backends import StubBackend as StubStates
+
+if TYPE_CHECKING:
+    from .broker import Broker
+    from .rate_limits import RateLimiterBackend
+    from .results import ResultBackend
+    from .state import StateBackend
+
+DEFAULT_NAMESPACE = "dramatiq"
+
+
+def session_middleware(
+    results: ResultBackend | None = None,
+    states: StateBackend | None = None,
+    limits: RateLimiterBackend | None = None,
+) -> list[Middleware]:
+    """Return the session profile, in memory where no backend is given.
+
+    In an interactive session an actor that names no `max_retries` isn't retried: its error shows now.
+    """
+    # State comes first: what the others make of a message (too old, failed after all) is known when it ends.
+    profile: list[Middleware] = [State(states or StubStates())]
+    profile += [
+        Retries(unasked=not is_interactive()) if kind is Retries else kind() for kind in default_middleware
+    ]
+    profile.append(Results(backend=results or HandleBackend(), store_results=True))
+    profile.append(AsyncIO(lazy=True))
+    profile.append(GroupCallbacks(limits or StubLimits()))
+    profile.append(CurrentMessage())
+    return profile
+
+
+def broker_from_url(
+    url: str, *, profile: bool = False, results_url: str | None = None, state_url: str | None = None
+) -> Broker:
+    """Return a broker for a URL; see `nbqueue.broker.from_url`.
+
+    Parameters:
+      results_url, state_url: where the profile keeps results and states; by default what the environment
+        says, or else the broker's own server.
+    """
+    scheme = _scheme(url)
+    if scheme == "stub":
+        from .brokers.stub import StubBroker
+
+        broker: Broker = StubBroker(middleware=session_middleware() if profile else None)
+    elif scheme in ("redis", "rediss", "unix"):
+        broker = _redis_broker(url, profile, results_url, state_url)
+    else:
+        raise ValueError(f"There is no broker for {scheme + '://'!r}. Use redis://, rediss:// or stub://.")
+    broker.session_profile = profile
+    return broker
+
+
+def results_from_url(url: str) -> ResultBackend:
+    """Return a result backend for `redis://`, `rediss://` or `stub://`."""
+    scheme = _scheme(url)
+    if scheme == "stub":
+        return HandleBackend()
+    if scheme in ("redis", "rediss", "unix"):
+        from .results.backends.redis import RedisBackend
+
+        return RedisBackend(url=url)
+    raise ValueError(f"There are no results in {scheme + '://'!r}. Use redis://, rediss:// or stub://.")
+
+
+def state_from_url(url: str) -> StateBackend:
+    """Return a state backend for `redis://`, `rediss://` or `stub://`."""
+    scheme = _scheme(url)
+    if scheme == "stub":
+        return StubStates()
+    if scheme in ("redis", "rediss", "unix"):
+        from .state.backends.redis import RedisBackend
+
+        return RedisBackend(url=url)
+    raise ValueError(
+        f"Message states can't be kept in {scheme + '://'!r}. Use redis://, rediss:// or stub://."
+    )
+
+
+def _redis_broker(url: str, profile: bool, results_url: str | None, state_url: str | None) -> Broker:
+    from .brokers.redis import RedisBroker
+
+    namespace = os.environ.get("NBQUEUE_NAMESPACE", DEFAULT_NAMESPACE)
+    if not profile:
+        return RedisBroker(url=url, namespace=namespace)
+    from .rate_limits.backends.redis import RedisBackend as RedisLimits
+
+    results_url = results_url or os.environ.get("NBQUEUE_RESULTS_URL") or url
+    state_url = state_url or os.environ.get("NBQUEUE_STATE_URL") or url
+    middleware = session_middleware(
+        results_from_url(results_url), state_from_url(state_url), RedisLimits(url=url)
+    )
+    return RedisBroker(url=url, namespace=namespace, middleware=middleware)
+
+
+def _scheme(url: str) -> str:
+    scheme, separator, _ = url.partition("://")
+    if not separator:
+        raise ValueError(f"{url!r} is no URL: it should look like redis://localhost:6379/0 or stub://.")
+    return scheme
