@@ -288,6 +288,10 @@ class RedisBroker(Broker):
             keep_reasons=self.dead_message_ttl,
             **what,
         )
+        known = self.held.ids[queue_name]
+        known.update(redis_id for redis_id, _ in fetched.messages)
+        settled = [*what.get("acked", ()), *(redis_id for redis_id, _ in what.get("rejected", ()))]
+        known.difference_update(i if isinstance(i, bytes) else i.encode() for i in settled)
         return [body for _, body in fetched.messages] + [None] * len(fetched.missing)
 
     # -- what nbqueue adds -------------------------------------------------------------------------------

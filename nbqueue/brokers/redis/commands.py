@@ -30,6 +30,8 @@ class Fetched:
     missing: list[bytes] = field(default_factory=list)
     #: (how often it was returned, how many of its workers died while running it), by id.
     returned: dict[bytes, tuple[int, int]] = field(default_factory=dict)
+    #: How many ids the server counts as held by this broker, these included.
+    held: int = 0
 
 
 class Commands:
@@ -71,11 +73,19 @@ class Commands:
         keep_reasons: int = 0,
     ) -> Fetched:
         """Settle and fetch. `rejected` are ids with their reason as JSON; `keep_reasons` in ms."""
-        arguments: list[Any] = [f"{now:.3f}", want, len(acked), len(rejected), keep_reasons, *acked]
+        arguments: list[Any] = [
+            f"{now:.3f}",
+            want,
+            len(acked),
+            len(rejected),
+            keep_reasons,
+            broker_id,
+            *acked,
+        ]
         for pair in rejected:
             arguments += pair
         with translated(self.client):
-            taken, missing, known = self._exchange(
+            taken, missing, known, held = self._exchange(
                 (
                     keys.queue(queue_name),
                     keys.messages(queue_name),
@@ -83,10 +93,11 @@ class Commands:
                     keys.inbox(broker_id, queue_name),
                     *keys.dead(queue_name),
                     keys.returned(queue_name),
+                    keys.heartbeats,
                 ),
                 arguments,
             )
-        fetched = Fetched(list(pairs(taken)), missing)
+        fetched = Fetched(list(pairs(taken)), missing, held=held)
         if known:
             for (message_id, _), value in zip(fetched.messages, known, strict=False):
                 if value:
@@ -131,7 +142,7 @@ class Commands:
 
     def take_due(
         self, keys: Keys, broker_id: str, queue_name: str, now: int, limit: int
-    ) -> tuple[list[tuple[bytes, bytes]], float | None]:
+    ) -> tuple[Fetched, float | None]:
         """Take delayed messages that are due; return them, and when the next one is (ms)."""
         with translated(self.client):
             reply = self._script("due")(
@@ -140,10 +151,12 @@ class Commands:
                     keys.messages(queue_name),
                     keys.held(broker_id, queue_name),
                     keys.nearest,
+                    keys.heartbeats,
                 ),
-                (now, min(limit, CHUNK), queue_name),
+                (now, min(limit, CHUNK), queue_name, broker_id),
             )
-        return list(pairs(reply[0])), float(reply[1]) if len(reply) > 1 else None
+        fetched = Fetched(list(pairs(reply[0])), held=reply[1])
+        return fetched, float(reply[2]) if len(reply) > 2 else None
 
     def forward(
         self, keys: Keys, broker_id: str, queue_name: str, moves: Iterable[tuple[Any, str, bytes]]
@@ -272,7 +285,6 @@ class Commands:
                 pipeline.hlen(keys.messages(name))
                 pipeline.scard(keys.held(broker_id, name))
             return sum(pipeline.execute())
-
 
     def sizes(self, keys: Keys, names: Sequence[str], workers: Sequence[str]) -> list[QueueSizes]:
         """Return what there is of each queue, given the ids of the workers that may hold some of it."""

@@ -13,7 +13,7 @@ import os
 import socket
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from threading import Condition
 from typing import TYPE_CHECKING, Any
 
@@ -203,17 +203,17 @@ class RedisConsumer(BatchConsumer):
             return broker.commands.exchange(broker.keys, broker.broker_id, name, **what)
         self.hot = False  # before the look, so that an arrival meanwhile is not lost
         try:
-            with self._taking() as taken:
+            with self._taking() as note:
                 fetched = broker.commands.exchange(broker.keys, broker.broker_id, name, **what)
-                taken.update(redis_id for redis_id, _ in fetched.messages)
+                note(fetched)
         except BaseException:
             self.hot = True
             raise
         return fetched
 
     @contextlib.contextmanager
-    def _taking(self) -> Iterator[set[bytes]]:
-        """Enter to take ids from the server; yields the set in which to note them."""
+    def _taking(self) -> Iterator[Callable[[Fetched], None]]:
+        """Enter to take ids from the server; yields what notes them."""
         held, name = self.broker.held, self.queue_name
         attendant = self.broker.attendant
         if attendant is not None and not attendant.known:
@@ -224,10 +224,18 @@ class RedisConsumer(BatchConsumer):
             if name in held.in_doubt:
                 self._recover()
             try:
-                yield held.ids[name]
+                yield self._note
             except BrokerConnectionError:
                 held.in_doubt.add(name)
                 raise
+
+    def _note(self, fetched: Fetched) -> None:
+        """Note what was taken. The queue's lock is held."""
+        known = self.broker.held.ids[self.queue_name]
+        known.update(redis_id for redis_id, _ in fetched.messages)
+        if fetched.held > len(known):
+            # The client sent the command again when a reply was lost: the server gave twice.
+            self._recover()
 
     def _recover(self) -> None:
         """Give back what the server counts as held and nobody here knows. The queue's lock is held."""
@@ -381,17 +389,17 @@ class DelayedConsumer(RedisConsumer):
         with self._bell:
             self._next_due = None
         try:
-            with self._taking() as noted:
-                taken, nearest = broker.commands.take_due(
+            with self._taking() as note:
+                fetched, nearest = broker.commands.take_due(
                     broker.keys, broker.broker_id, self.queue_name, current_millis() - 1, n
                 )
-                noted.update(redis_id for redis_id, _ in taken)
+                note(fetched)
         except BaseException:
             self.due_at(0.0)
             raise
         if nearest is not None:
             self.due_at(nearest)
-        return self._receive(Fetched(taken), 0)
+        return self._receive(fetched, 0)
 
     def _wait(self, deadline: float | None, *, ends_on_arrival: bool) -> bool:
         with self._bell:

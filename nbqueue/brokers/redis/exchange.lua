@@ -2,12 +2,15 @@
 -- KEYS  1 the queue (list of ids)        2 its messages (hash: id -> bytes)  3 ids this consumer holds (set)
 --       4 its inbox (list of ids)        5 dead ids (zset: id -> ms)         6 dead messages (hash: id -> bytes)
 --       7 why they died (hash: id -> JSON)                                   8 returned ids (hash: id -> "returns deaths started")
+--       9 when each broker was last heard of (zset: broker id -> ms)
 -- ARGV  1 now, ms with decimals  2 how many to take  3 how many are acknowledged  4 how many are rejected
---       5 milliseconds for which reasons are kept
---       6... the acknowledged ids, then id, reason of each rejected one
--- Reply {id, bytes, id, bytes, ...}, ids without bytes, what is known of returned ids (or nothing)
+--       5 milliseconds for which reasons are kept  6 the consumer's broker id
+--       7... the acknowledged ids, then id, reason of each rejected one
+-- Reply {id, bytes, id, bytes, ...}, ids without bytes, what is known of returned ids (or nothing),
+--       how many ids this consumer holds now
 -- Invariants  Only what the consumer still holds is settled: what was taken back from it belongs to another.
--- Bytes are with the dead before they leave the messages; an id is held before it leaves the list.
+-- Bytes are with the dead before they leave the messages; an id is held before it leaves the list. Who holds
+-- something is among the brokers that were heard of, where it is looked for should it die.
 local function demand(key, kind)
     local found = redis.call('TYPE', key).ok
     if found ~= kind and found ~= 'none' then
@@ -27,7 +30,7 @@ end
 redis.call('PERSIST', KEYS[1])
 
 local now, want, acked, rejected = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local position = 6
+local position = 7
 local gone = {}
 for i = position, position + acked - 1 do
     if redis.call('SREM', KEYS[3], ARGV[i]) == 1 then
@@ -93,6 +96,9 @@ local function take(list)
         want = want - #held
     end
 end
+if want > 0 then
+    redis.call('ZADD', KEYS[9], 'NX', string.format('%.0f', now), ARGV[6])
+end
 take(KEYS[4])
 take(KEYS[1])
-return {taken, missing, known}
+return {taken, missing, known, redis.call('SCARD', KEYS[3])}

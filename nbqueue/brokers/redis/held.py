@@ -1,8 +1,9 @@
 """Which ids this process holds of each queue, to find those that the server counts as held and nobody here knows.
 
-There are such when the connection broke after the server had executed a command and before its reply came. A
-queue in doubt is compared with the server at the next exchange, and what nobody knows goes back to it. The lock
-of a queue is held from the command that takes ids until they are noted here.
+There are such when the connection broke after the server had executed a command and before its reply came. The
+client may have sent the command again, which shows in how many the server counts, or have given up, which puts the
+queue in doubt: then it is compared with the server, and what nobody knows goes back to it. The lock of a queue is
+held from the command that takes ids until they are noted here.
 """
 
 from __future__ import annotations
