@@ -80,8 +80,12 @@ class BatchConsumer(Consumer):
     #: Whether `forward` is there; else the copies are enqueued and the originals settled.
     can_forward: bool = False
 
-    def starting(self, message: MessageProxy) -> None:
-        """Called just before a message runs that was delivered before: should its worker die, that counts."""
+    def starting(self, message: MessageProxy) -> bool:
+        """Called just before a message runs that was delivered before: should its worker die, that counts.
+
+        Returns whether it may run now; not when the consumer has sent it on, to come again.
+        """
+        return True
 
     def abandon(self) -> None:
         """Give up the consumer for another one of the same worker, which goes on with what this one holds."""

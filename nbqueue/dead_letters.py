@@ -61,7 +61,7 @@ def from_body(
         error=known.get("error"),
         traceback=known.get("traceback") or options.get("traceback"),
         attempts=known.get("attempts") or options.get("retries"),
-        died=died,
+        died=known.get("died") or died,
         worker=known.get("worker"),
     )
 

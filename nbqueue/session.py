@@ -1,8 +1,9 @@
 """The session profile, and brokers made from URLs and the environment.
 
-Every broker that nbqueue itself makes carries the profile: it stores results, keeps the state of messages, runs
-async actors and group callbacks. What a URL doesn't say comes from the environment: `NBQUEUE_RESULTS_URL`,
-`NBQUEUE_STATE_URL` and `NBQUEUE_NAMESPACE`; results and state of a Redis broker default to its own server.
+Every broker that nbqueue itself makes carries the profile: it stores results, keeps the state of messages,
+runs async actors and group callbacks. What a URL doesn't say comes from the environment:
+`NBQUEUE_RESULTS_URL`, `NBQUEUE_STATE_URL` and `NBQUEUE_NAMESPACE`; results and state of a Redis broker
+default to its own server.
 """
 
 from __future__ import annotations
@@ -64,14 +65,18 @@ def broker_from_url(
         broker: Broker = StubBroker(middleware=session_middleware() if profile else None)
     elif scheme in ("redis", "rediss", "unix"):
         broker = _redis_broker(url, profile, results_url, state_url)
+    elif scheme in ("amqp", "amqps"):
+        broker = _rabbitmq_broker(url, profile, results_url, state_url)
     else:
-        raise ValueError(f"There is no broker for {scheme + '://'!r}. Use redis://, rediss:// or stub://.")
+        raise ValueError(
+            f"There is no broker for {scheme + '://'!r}. Use redis://, rediss://, amqp://, amqps:// or stub://."
+        )
     broker.session_profile = profile
     return broker
 
 
 def results_from_url(url: str) -> ResultBackend:
-    """Return a result backend for `redis://`, `rediss://` or `stub://`."""
+    """Return a result backend for `redis://`, `rediss://`, `memcached://` or `stub://`."""
     scheme = _scheme(url)
     if scheme == "stub":
         return HandleBackend()
@@ -79,7 +84,13 @@ def results_from_url(url: str) -> ResultBackend:
         from .results.backends.redis import RedisBackend
 
         return RedisBackend(url=url)
-    raise ValueError(f"There are no results in {scheme + '://'!r}. Use redis://, rediss:// or stub://.")
+    if scheme == "memcached":
+        from .results.backends.memcached import MemcachedBackend
+
+        return MemcachedBackend(url=url)
+    raise ValueError(
+        f"There are no results in {scheme + '://'!r}. Use redis://, rediss://, memcached:// or stub://."
+    )
 
 
 def state_from_url(url: str) -> StateBackend:
@@ -110,6 +121,42 @@ def _redis_broker(url: str, profile: bool, results_url: str | None, state_url: s
         results_from_url(results_url), state_from_url(state_url), RedisLimits(url=url)
     )
     return RedisBroker(url=url, namespace=namespace, middleware=middleware)
+
+
+def _rabbitmq_broker(url: str, profile: bool, results_url: str | None, state_url: str | None) -> Broker:
+    """RabbitMQ keeps neither results nor states: without a URL for them the broker does without."""
+    from .brokers.rabbitmq import RabbitmqBroker
+
+    if not profile:
+        return RabbitmqBroker(url=url)
+    results_url = results_url or os.environ.get("NBQUEUE_RESULTS_URL")
+    state_url = state_url or os.environ.get("NBQUEUE_STATE_URL")
+    if state_url is None and results_url is not None and _scheme(results_url) != "memcached":
+        state_url = results_url
+    left_out: set[type[Middleware]] = set()
+    if results_url is None:
+        left_out |= {Results, GroupCallbacks}
+    if state_url is None:
+        left_out.add(State)
+    middleware = session_middleware(
+        results_from_url(results_url) if results_url else None,
+        state_from_url(state_url) if state_url else None,
+        _limits_from_url(results_url) if results_url else None,
+    )
+    return RabbitmqBroker(url=url, middleware=[item for item in middleware if type(item) not in left_out])
+
+
+def _limits_from_url(url: str) -> RateLimiterBackend | None:
+    scheme = _scheme(url)
+    if scheme == "memcached":
+        from .rate_limits.backends.memcached import MemcachedBackend
+
+        return MemcachedBackend(url=url)
+    if scheme in ("redis", "rediss", "unix"):
+        from .rate_limits.backends.redis import RedisBackend
+
+        return RedisBackend(url=url)
+    return None
 
 
 def _scheme(url: str) -> str:

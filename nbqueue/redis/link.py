@@ -90,7 +90,7 @@ def pool_connector(pool: Any) -> Callable[[], Any]:
         if "maint_notifications" not in name and not name.startswith("orig_")
     }
     settings |= {"protocol": 2, "decode_responses": False, "health_check_interval": 0}
-    settings["socket_timeout"] = SOCKET_TIMEOUT
-    if settings.get("socket_connect_timeout") is None:
-        settings["socket_connect_timeout"] = CONNECT_TIMEOUT
+    for name, seconds in (("socket_timeout", SOCKET_TIMEOUT), ("socket_connect_timeout", CONNECT_TIMEOUT)):
+        if settings.get(name) is None:
+            settings[name] = seconds
     return lambda: make(**settings)

@@ -45,6 +45,8 @@ MOST_ASIDE = 1000
 
 #: An eta is made of a time that was rounded down to a millisecond: so much later nothing runs early.
 ROUNDING = 1
+#: The latest eta (ms) that is told apart from others.
+LATEST = 10**15
 
 Settled = tuple[MessageProxy, "Callable[[], None] | None"]
 
@@ -271,6 +273,7 @@ class ConsumerThread(Thread):
                     self.logger.warning("Invalid eta value for message %s: %r. It runs now.", message, eta)
                     eta = 0
                 self.broker.emit_before("delay_message", message)
+                eta = min(max(eta, 0), LATEST)  # what JSON can say may be more than a float can
                 self.delay_queue.put((eta, next(self._arrivals), message))
                 if not self._delays:
                     self._wake()  # it came with the ready ones, through a worker thread
@@ -308,7 +311,14 @@ class ConsumerThread(Thread):
                 due.clear()
             while due:
                 entry, copy = due[0]
-                self.broker.enqueue(copy)
+                try:
+                    self.broker.enqueue(copy)
+                except BrokerConnectionError:
+                    raise
+                except Exception as error:  # of this message alone: the others go on
+                    self.logger.exception("Message %s is due and could not be enqueued.", copy)
+                    entry[2].fail()
+                    entry[2].stuff_exception(error)
                 self.post_process_message(entry[2])
                 self.delay_queue.task_done()
                 del due[0]
@@ -479,7 +489,7 @@ class ConsumerThread(Thread):
         self.paused = False
         self.paused_event.clear()
         self._wake()
-        if self._batches is not None:
+        if self._batches is not None and not self._delays:
             self._announce()
 
     def rest(self) -> None:
@@ -493,14 +503,15 @@ class ConsumerThread(Thread):
                 except BrokerConnectionError as error:
                     self.logger.debug("Resting without the broker: %s", error)
 
-    def starting(self, message: MessageProxy) -> None:
-        """Tell the broker that a message which was delivered before is about to run."""
+    def starting(self, message: MessageProxy) -> bool:
+        """Tell the broker that a message which was delivered before is about to run; return whether it may."""
         consumer = self._batches
         if consumer is not None:
             try:
-                consumer.starting(message)
+                return consumer.starting(message)
             except BrokerConnectionError as error:
                 self.logger.warning("Could not note that %s runs again: %s", message, error)
+        return True
 
     def stop(self) -> None:
         """End the thread; what it holds is given back by `close`."""

@@ -175,10 +175,13 @@ class WorkerThread(Thread):
     def process_message(self, message: MessageProxy) -> None:
         """Run the hooks and the actor, then hand the message to its consumer to be settled."""
         queue_name = message.queue_name
+        holder = message.__dict__.get("fetched_by")
+        if message.deliveries > 1 and holder is not None and not holder.starting(message):
+            message.unfinished = True  # it was sent on, and comes again
+            holder.post_process_message(message, self.work_queue.task_done)
+            return
         self.current = message
         try:
-            if message.deliveries > 1 and (holder := message.__dict__.get("fetched_by")) is not None:
-                holder.starting(message)
             self._process(message)
             if message.failed:
                 self.counters[queue_name, "failed"] += 1

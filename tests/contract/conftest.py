@@ -16,6 +16,7 @@ import pytest
 
 import nbqueue
 from nbqueue import Broker, Consumer, Message, MessageProxy, Middleware, Worker
+from nbqueue.brokers.rabbitmq import RabbitmqBroker
 from nbqueue.brokers.redis import RedisBroker
 from nbqueue.brokers.stub import StubBroker
 
@@ -101,8 +102,57 @@ class RedisAdapter(BrokerAdapter):
         return [letter.body for letter in broker.list_dead(queue_name) if letter.message is None]
 
 
+class QuickRabbitmqBroker(RabbitmqBroker):
+    """Joins with fewer looks: it sees what its own consumers hold, and here there are no others."""
+
+    def join(
+        self, queue_name: str, min_successes: int = 3, idle_time: int = 20, *, timeout: int | None = None
+    ) -> None:
+        super().join(queue_name, min_successes, idle_time, timeout=timeout)
+
+
+class RabbitmqAdapter(BrokerAdapter):
+    """The broker on RabbitMQ, in a virtual host of its own."""
+
+    name = "rabbitmq"
+    queue_type = "classic"
+    refuses_undeclared_queues = False
+    delays_in_the_worker = True  # those that are due within seconds
+
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self.url = request.getfixturevalue("rabbitmq_url")
+        self.brokers: list[RabbitmqBroker] = []
+
+    def make(self, middleware: Iterable[Middleware] | None = None) -> RabbitmqBroker:
+        broker = QuickRabbitmqBroker(url=self.url, middleware=middleware, queue_type=self.queue_type)
+        self.brokers.append(broker)
+        return broker
+
+    def put_raw(self, broker: Broker, queue_name: str, body: bytes) -> None:
+        assert isinstance(broker, RabbitmqBroker)
+        broker.declare_queue(queue_name, ensure=True)
+        broker.channel.basic_publish("", queue_name, body)
+
+    def dead_letters(self, broker: Broker, queue_name: str) -> list[Any]:
+        return [letter.message or letter for letter in broker.list_dead(queue_name)]
+
+    def undecodable_bodies(self, broker: Broker, queue_name: str) -> list[bytes]:
+        return [letter.body for letter in broker.list_dead(queue_name) if letter.message is None]
+
+    def close(self) -> None:
+        for broker in self.brokers:
+            broker.close()
+
+
+class QuorumAdapter(RabbitmqAdapter):
+    """The same on quorum queues."""
+
+    name = "rabbitmq-quorum"
+    queue_type = "quorum"
+
+
 #: Every broker that keeps the contract.
-ADAPTERS: list[type[BrokerAdapter]] = [StubAdapter, RedisAdapter]
+ADAPTERS: list[type[BrokerAdapter]] = [StubAdapter, RedisAdapter, RabbitmqAdapter, QuorumAdapter]
 
 StartWorker = Callable[..., Worker]
 

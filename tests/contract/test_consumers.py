@@ -178,6 +178,7 @@ def test_a_stopped_worker_gives_back_what_it_held_of_a_third_party(
     assert gate.entered.wait(10)
     consumers = third_party.consumers
     early = [delayed.message_id] if adapter.delays_in_the_worker else []
+    wait_until(lambda: queue in consumers and f"{queue}.DQ" in consumers)
     wait_until(lambda: consumers[queue][0].held == 4 and consumers[f"{queue}.DQ"][0].held == len(early))
     stopping = threading.Thread(target=worker.stop, kwargs={"timeout": 10_000})
     stopping.start()

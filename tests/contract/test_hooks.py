@@ -143,7 +143,7 @@ def test_a_delayed_message_is_enqueued_again_before_its_original_is_acknowledged
 def test_a_retry_enqueues_within_the_failed_run_and_acknowledges_after_it(
     broker: Broker, queue: str, start_worker: StartWorker, trace: Trace, adapter: BrokerAdapter
 ) -> None:
-    @nbqueue.actor(broker=broker, queue_name=queue, max_retries=1, min_backoff=60_000)
+    @nbqueue.actor(broker=broker, queue_name=queue, max_retries=1, min_backoff=4_000)
     def fail() -> None:
         raise ValueError
 

@@ -18,7 +18,7 @@ from nbqueue.rate_limits import (
     RateLimitExceeded,
     WindowRateLimiter,
 )
-from nbqueue.rate_limits.backends import RedisBackend, StubBackend
+from nbqueue.rate_limits.backends import MemcachedBackend, RedisBackend, StubBackend
 
 MINUTE = 60_000
 
@@ -54,8 +54,21 @@ class RedisKind(Kind):
         return RedisBackend(url=request.getfixturevalue("redis_url"))
 
 
+class MemcachedKind(Kind):
+    """Its commands are the server's own, as compatible programs use them."""
+
+    name = "memcached"
+    waits = False
+    takes_back = False
+    renews = False
+    keeps_minimum = False
+
+    def make(self, request: pytest.FixtureRequest) -> MemcachedBackend:
+        return MemcachedBackend(url=request.getfixturevalue("memcached_url"))
+
+
 #: Every kind that keeps the contract.
-KINDS: list[type[Kind]] = [StubKind, RedisKind]
+KINDS: list[type[Kind]] = [StubKind, RedisKind, MemcachedKind]
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.name)

@@ -41,8 +41,19 @@ def redis(request: pytest.FixtureRequest) -> Make:
     return lambda **settings: RedisBackend(url=url, **settings)
 
 
+def memcached(request: pytest.FixtureRequest) -> Make:
+    from nbqueue.results.backends import MemcachedBackend
+
+    url = request.getfixturevalue("memcached_url")
+    return lambda **settings: MemcachedBackend(url=url, **settings)
+
+
 #: Every backend that keeps the contract.
-BACKENDS: list[Callable[[pytest.FixtureRequest], Make]] = [stub, redis]
+BACKENDS: list[Callable[[pytest.FixtureRequest], Make]] = [stub, redis, memcached]
+#: Those that can tell when a result has come.
+calling_back = pytest.mark.parametrize(
+    "make", [stub, redis], indirect=True, ids=lambda factory: factory.__name__
+)
 
 
 @pytest.fixture(params=BACKENDS, ids=lambda factory: factory.__name__)
@@ -275,6 +286,15 @@ def test_many_wait_for_many_while_many_store(make: Make, threads: ThreadPoolExec
 # -- being called back --------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("make", [memcached], indirect=True)
+def test_a_backend_that_can_not_tell_says_so(backend: ResultBackend) -> None:
+    sent = message()
+    assert backend.subscribe(sent, lambda: None) is None
+    backend.store_result(sent, 1, TTL)
+    assert backend.get_result(sent, block=True) == 1
+
+
+@calling_back
 def test_a_callback_is_called_once_there_is_a_result(make: Make) -> None:
     backend, sent, calls = make(), message(), []
     undo = backend.subscribe(sent, lambda: calls.append(make().get_result(sent)))
@@ -292,6 +312,7 @@ def test_a_callback_is_called_once_there_is_a_result(make: Make) -> None:
     undo()
 
 
+@calling_back
 def test_a_callback_is_called_when_there_is_a_result_already(backend: ResultBackend) -> None:
     done, pending = message(), message()
     backend.store_result(done, None, TTL)
@@ -304,6 +325,7 @@ def test_a_callback_is_called_when_there_is_a_result_already(backend: ResultBack
     undo()
 
 
+@calling_back
 def test_a_callback_is_not_called_once_it_was_taken_back(make: Make) -> None:
     backend, sent, calls, kept = make(), message(), [], threading.Event()
     undo = backend.subscribe(sent, lambda: calls.append(1))
@@ -316,6 +338,7 @@ def test_a_callback_is_not_called_once_it_was_taken_back(make: Make) -> None:
     assert calls == []
 
 
+@calling_back
 def test_a_callback_that_fails_keeps_nobody_else_from_being_called(make: Make) -> None:
     backend, sent, called = make(), messages(2), threading.Event()
 
@@ -332,6 +355,7 @@ def test_a_callback_that_fails_keeps_nobody_else_from_being_called(make: Make) -
     assert called.wait(DEADLINE)
 
 
+@calling_back
 def test_thousands_of_callbacks_are_all_called(make: Make) -> None:
     backend, storing, sent = make(), make(), messages(3000)
     ended: set[int] = set()
@@ -384,6 +408,7 @@ def test_one_message_may_be_asked_for_several_times(backend: ResultBackend) -> N
     backend.store_result(sent[1], "b", TTL)
     asked = [sent[0], sent[1], sent[0], sent[0]]
     assert list(backend.iter_results(asked, lambda: math.inf)) == ["a", "b", "a", "a"]
+    assert list(backend.iter_results(asked, lambda: 0.0)) == ["a", "b", "a", "a"]
 
 
 def test_what_is_there_is_yielded_even_when_no_time_is_left(backend: ResultBackend) -> None:

@@ -1,9 +1,9 @@
-"""A worker process for `test_redis_crashes`: `python -m tests.integration.crash_worker URL LEDGER HEARTBEAT_MS`.
+"""A worker process of `test_redis_crashes`: `python -m tests.integration.crash_worker URL LEDGER HEARTBEAT`.
 
 Everything that happens to a message is a line in the ledger, appended in one write, so that the lines of all
-processes have one order and a process that is killed leaves none behind in half:
-`up PID`, `start REDIS_ID NAME`, `ran REDIS_ID NAME TRY` (at the actor's end), `acked REDIS_ID` (once the server said so).
-SIGTERM ends the process in order.
+processes have one order and a process that is killed leaves none behind in half: `up PID`,
+`start REDIS_ID NAME`, `ran REDIS_ID NAME TRY` (at the actor's end), `acked REDIS_ID` (the server said so).
+HEARTBEAT is in milliseconds. SIGTERM ends the process in order.
 """
 
 from __future__ import annotations

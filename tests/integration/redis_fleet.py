@@ -90,7 +90,7 @@ class Fleet:
 
     def __init__(self, url: str, namespace: str | None = None) -> None:
         self.url = url
-        self.namespace = namespace or f"test-{uuid.uuid4().hex[:8]}"
+        self.namespace = f"test-{uuid.uuid4().hex[:8]}" if namespace is None else namespace
         self.client = redis.Redis.from_url(url)
         self.brokers: list[RedisBroker] = []
         self.workers: list[Worker] = []
@@ -224,7 +224,9 @@ def wire(actor: str, *args: Any, queue: str = QUEUE, **fields: Any) -> bytes:
     ).encode()
 
 
-def noting(broker: RedisBroker, queue: str = QUEUE, **options: Any) -> tuple[nbqueue.Actor[[int], None], list[int]]:
+def noting(
+    broker: RedisBroker, queue: str = QUEUE, **options: Any
+) -> tuple[nbqueue.Actor[[int], None], list[int]]:
     """Return an actor `note` of this process and the list in which it notes its arguments."""
     seen: list[int] = []
 

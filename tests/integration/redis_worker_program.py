@@ -49,7 +49,7 @@ def declare(broker: RedisBroker, queue: str, notes: Any, log: str) -> None:
 def main() -> None:
     settings = json.loads(sys.argv[1])
     url, queue, threads = settings.pop("url"), settings.pop("queue"), settings.pop("threads")
-    notes = redis.Redis.from_url(url)
+    notes = redis.Redis.from_url(url, socket_timeout=None)
     broker = RedisBroker(url=url, **settings)
     declare(broker, queue, notes, f"{broker.namespace}.log")
     worker = Worker(broker, worker_threads=threads)

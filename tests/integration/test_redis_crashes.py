@@ -1,8 +1,9 @@
 """Workers and the server are killed at random instants: no message is lost, and few run twice.
 
-Worker processes (`crash_worker`) write a ledger, a line for whatever happens; at the end it is compared with what
-was sent. Messages are plain, delayed, retried, in groups (with results) and in pipelines. The server writes every
-command to disk before it answers. NBQUEUE_CRASH_SEED repeats the plan of a run; the processes still meet as they will.
+Worker processes (`crash_worker`) write a ledger, a line for whatever happens; at the end it is compared
+with what was sent. Messages are plain, delayed, retried, in groups (with results) and in pipelines. The
+server writes every command to disk before it answers. NBQUEUE_CRASH_SEED repeats the plan of a run; the
+processes still meet as they will.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +111,9 @@ class Fleet:
         goal = len(self.sent) + count
         deadline = time.monotonic() + DEADLINE
         while len(self.sent) < goal:
-            kind = self.random.choice([self.plain, self.plain, self.delayed, self.flaky, self.members, self.steps])
+            kind = self.random.choice(
+                [self.plain, self.plain, self.delayed, self.flaky, self.members, self.steps]
+            )
             try:
                 kind()
             except (BrokerConnectionError, EnqueueError):
@@ -147,7 +151,8 @@ class Fleet:
     # -- the books ---------------------------------------------------------------------------------------
 
     def lines(self) -> list[list[str]]:
-        return [line.split() for line in self.ledger.read_text().splitlines()]
+        whole = self.ledger.read_text().rpartition("\n")[0]  # the last line may just be coming
+        return [line.split() for line in whole.splitlines()]
 
     def settle(self) -> None:
         """Wait until everything has run."""
@@ -155,7 +160,9 @@ class Fleet:
             wait_until(lambda: not self.missing() and not self.left(), DEADLINE)
         except AssertionError:
             self.report("lost")
-            raise AssertionError(f"{self.describe()}: never ran {self.missing()}, left {self.left()}") from None
+            raise AssertionError(
+                f"{self.describe()}: never ran {self.missing()}, left {self.left()}"
+            ) from None
 
     def missing(self) -> list[str]:
         ran = {(line[2], int(line[3])) for line in self.lines() if line[0] == "ran"}
@@ -164,7 +171,12 @@ class Fleet:
     def left(self) -> list[str]:
         """What is in the server that should not be there once all is done."""
         keys = self.broker.keys
-        names = [keys.queue(QUEUE), keys.messages(QUEUE), keys.due(f"{QUEUE}.DQ"), keys.messages(f"{QUEUE}.DQ")]
+        names = [
+            keys.queue(QUEUE),
+            keys.messages(QUEUE),
+            keys.due(f"{QUEUE}.DQ"),
+            keys.messages(f"{QUEUE}.DQ"),
+        ]
         client = self.broker.client
         held = client.scan_iter(f"{NAMESPACE}:__acks__*", count=1000)
         return [name for name in names if client.exists(name)] + [key.decode() for key in held]
@@ -187,7 +199,8 @@ class Fleet:
     def describe(self) -> str:
         return (
             f"NBQUEUE_CRASH_SEED={self.seed}: {len(self.sent)} messages, {self.refused} refused, "
-            f"{self.kills} workers and {self.server_kills} times the server killed, {self.doubles()} double runs"
+            f"{self.kills} workers and {self.server_kills} times the server killed, "
+            f"{self.doubles()} double runs"
         )
 
     def report(self, word: str) -> None:
@@ -233,33 +246,21 @@ def hire_fleet(server: RedisServer, tmp_path: Path) -> Iterator[Callable[..., Fl
         fleet.close()
 
 
-def kill_workers(fleet: Fleet, kills: int, messages: int) -> None:
-    for _ in range(kills):
-        fleet.send(messages // kills)
-        fleet.kill_worker()
-    fleet.check()
-
-
-def kill_servers(fleet: Fleet, kills: int, messages: int) -> None:
+def kill(fleet: Fleet, *, messages: int, workers: int = 0, servers: int = 0) -> None:
+    """Send so many messages while so many are killed, then check the books."""
     wait_until(lambda: len(fleet.working()) == WORKERS, DEADLINE)
-    for _ in range(kills):
-        fleet.send(messages // kills)
-        fleet.kill_server()
-    fleet.check()
-
-
-def kill_both(fleet: Fleet, kills: int, messages: int, server_kills: int) -> None:
-    with_server = set(fleet.random.sample(range(kills), server_kills))
-    for number in range(kills):
-        fleet.send(messages // kills)
-        if number in with_server:
-            fleet.kill_server()
-        fleet.kill_worker()
+    victims = [fleet.kill_worker] * workers + [fleet.kill_server] * servers
+    fleet.random.shuffle(victims)
+    with ThreadPoolExecutor(max_workers=1) as killer:
+        for victim in victims:
+            killed = killer.submit(victim)
+            fleet.send(messages // len(victims))
+            killed.result(DEADLINE)
     fleet.check()
 
 
 def test_nothing_is_lost_when_workers_are_killed(hire_fleet: Callable[..., Fleet]) -> None:
-    kill_workers(hire_fleet(), kills=8, messages=480)
+    kill(hire_fleet(), messages=480, workers=8)
 
 
 def test_nothing_is_lost_and_nothing_acknowledged_runs_again_when_the_server_is_killed(
@@ -267,18 +268,20 @@ def test_nothing_is_lost_and_nothing_acknowledged_runs_again_when_the_server_is_
 ) -> None:
     # No worker dies here, and none is taken for dead: nothing has a reason to run twice.
     fleet = hire_fleet(heartbeat_timeout=60_000)
-    kill_servers(fleet, kills=3, messages=450)
+    kill(fleet, messages=450, servers=3)
     assert fleet.run_after_ack() == [], fleet.describe()
 
 
 def test_nothing_is_lost_when_workers_and_the_server_are_killed(hire_fleet: Callable[..., Fleet]) -> None:
-    kill_both(hire_fleet(), kills=6, messages=420, server_kills=3)
+    kill(hire_fleet(), messages=450, workers=6, servers=3)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(900)
-def test_nothing_is_lost_of_5000_messages_when_50_workers_are_killed(hire_fleet: Callable[..., Fleet]) -> None:
-    kill_workers(hire_fleet(), kills=50, messages=5000)
+def test_nothing_is_lost_of_5000_messages_when_50_workers_are_killed(
+    hire_fleet: Callable[..., Fleet],
+) -> None:
+    kill(hire_fleet(), messages=5000, workers=50)
 
 
 @pytest.mark.soak
@@ -287,7 +290,7 @@ def test_nothing_acknowledged_of_5000_messages_runs_again_when_the_server_is_kil
     hire_fleet: Callable[..., Fleet],
 ) -> None:
     fleet = hire_fleet(heartbeat_timeout=60_000)
-    kill_servers(fleet, kills=10, messages=5000)
+    kill(fleet, messages=5000, servers=10)
     assert fleet.run_after_ack() == [], fleet.describe()
 
 
@@ -296,4 +299,4 @@ def test_nothing_acknowledged_of_5000_messages_runs_again_when_the_server_is_kil
 def test_nothing_is_lost_of_5000_messages_when_50_workers_and_10_times_the_server_are_killed(
     hire_fleet: Callable[..., Fleet],
 ) -> None:
-    kill_both(hire_fleet(), kills=50, messages=5000, server_kills=10)
+    kill(hire_fleet(), messages=5000, workers=50, servers=10)

@@ -131,7 +131,14 @@ def test_fetch_takes_in_order_and_notes_who_holds(fleet: Fleet) -> None:
 
 def test_every_command_notes_that_the_broker_lives(fleet: Fleet) -> None:
     broker = fleet.broker()
-    for command in (("enqueue", "a", b"x"), ("fetch", 1), ("qsize",), ("requeue", "a"), ("ack", "a"), ("nack", "a")):
+    for command in (
+        ("enqueue", "a", b"x"),
+        ("fetch", 1),
+        ("qsize",),
+        ("requeue", "a"),
+        ("ack", "a"),
+        ("nack", "a"),
+    ):
         fleet.client.delete(fleet.key("__heartbeats__"))
         before = now()
         getattr(broker, f"do_{command[0]}")(QUEUE, *command[1:])

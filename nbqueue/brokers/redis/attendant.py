@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import itertools
 import selectors
 import socket
 import threading
@@ -48,6 +49,8 @@ UNCLAIMED = 0.06
 RETRY = 0.5
 #: Seconds between two words about the same trouble.
 REMINDER = 60.0
+#: Seconds that others have, once the server is back, to tell that they live.
+GRACE = 2.0
 #: Seconds that closing waits for a connection to stop waiting.
 PATIENCE = 1.0
 
@@ -90,6 +93,7 @@ class Attendant(threading.Thread):
         self.known = False
         self._duties: dict[str, float] = {}
         self._told: dict[str, float] = {}
+        self._again: set[Line] = set()
 
     # -- for consumers -----------------------------------------------------------------------------------
 
@@ -102,6 +106,16 @@ class Attendant(threading.Thread):
     def arm(self, consumer: RedisConsumer) -> None:
         """Wait on the server until the queue has a message."""
         self._request(self._arm, consumer)
+
+    def retry(self, consumer: RedisConsumer, error: Exception) -> None:
+        """Have the consumer look again in a while, after an error that may last."""
+
+        def look_again(line: Line) -> None:
+            self._complain("Queue %r can't keep its dead letters: %s", consumer.queue_name, error)
+            self._again.add(line)
+            self._duties.setdefault("again", time.monotonic() + LOOK)
+
+        self._request(look_again, consumer)
 
     def disarm(self, consumer: RedisConsumer) -> None:
         """Stop waiting; returns when nothing can be pushed to the consumer any more."""
@@ -318,6 +332,7 @@ class Attendant(threading.Thread):
                 if maintenance.beat():
                     maintenance.sign_on()  # the others took it for dead
                 self._duties["beat"] = now + maintenance.heartbeat_interval
+                self._look_for_missed()
             elif name == "dead":
                 self._duties["dead"] = now + RETRY
                 self._duties["dead"] = now + max(maintenance.look_after_dead(), 0.02) + 0.01
@@ -329,6 +344,10 @@ class Attendant(threading.Thread):
                 maintenance.bury_old()
             elif name == "look":
                 self._look(now)
+            elif name == "again":
+                again, self._again = self._again, set()
+                for line in again:
+                    line.consumer.arrival()
 
     def _sign_on(self, now: float) -> None:
         """Tell that this broker lives; after an outage have every consumer look again."""
@@ -343,7 +362,10 @@ class Attendant(threading.Thread):
         if self._down:
             self._down = False
             self.logger.warning("Redis is back.")
+            # The others couldn't tell either that they live.
+            self._duties["dead"] = now + GRACE
             for line in list(self.lines.values()):
+                self._hang_up(line)  # it may only seem to be open
                 line.consumer.arrival()
 
     def _lose_server(self, error: Exception) -> None:
@@ -366,6 +388,30 @@ class Attendant(threading.Thread):
                 line.pushed_at = None
                 broker = self.broker
                 broker.commands.empty_inbox(broker.keys, broker.broker_id, consumer.queue_name)
+
+    def _look_for_missed(self) -> None:
+        """Find what a connection that only seems to be open did not tell, and what a lost reply took.
+
+        Where the server is waited on, nothing is queued, and nothing held that nobody knows.
+        """
+        broker, keys = self.broker, self.broker.keys
+        quiet: dict[Line, list[str]] = {}
+        for line in list(self.lines.values()):
+            name = line.consumer.queue_name
+            if line.armed:
+                quiet[line] = [keys.queue(name), keys.inbox(broker.broker_id, name)]
+                if not broker.held.ids.get(name):
+                    quiet[line].append(keys.held(broker.broker_id, name))
+        if not quiet:
+            return
+        with translated(broker.client):
+            if not broker.client.exists(*itertools.chain.from_iterable(quiet.values())):
+                return
+            missed = [line for line, names in quiet.items() if broker.client.exists(*names)]
+        for line in missed:
+            broker.held.in_doubt.add(line.consumer.queue_name)
+            self._hang_up(line)
+            line.consumer.arrival()
 
     def _look_at_due(self) -> None:
         """Tell the consumers of delayed messages of times that other processes have set."""

@@ -12,6 +12,8 @@ from functools import cached_property
 from itertools import islice
 from typing import Any
 
+from redis.exceptions import OutOfMemoryError
+
 from ...broker import QueueSizes
 from ...common import dq_name, q_name
 from ...redis import translated
@@ -50,6 +52,14 @@ class Commands:
     @cached_property
     def _exchange(self) -> Script:
         return self._script("exchange")
+
+    def even_full(self, keys: Keys, command: str, names: Sequence[str], *arguments: Any) -> Any:
+        """Run a small command, on a server that is full, too: without it no queue could be worked off."""
+        with translated(self.client):
+            try:
+                return self.client.execute_command(command, *names, *arguments)
+            except OutOfMemoryError:
+                return self._script("even_full")((keys.heartbeats, *names), (command, *arguments))
 
     def enqueue(self, keys: Keys, queue_name: str, messages: Sequence[tuple[str | bytes, bytes]]) -> None:
         """Publish messages, as (id, bytes)."""
@@ -109,8 +119,7 @@ class Commands:
         self, keys: Keys, queue_name: str, message_id: str | bytes, returns: int, deaths: int
     ) -> None:
         """Note that a message which was returned before is about to run: a death counts from now on."""
-        with translated(self.client):
-            self.client.hset(keys.returned(queue_name), message_id, f"{returns} {deaths} 1")
+        self.even_full(keys, "HSET", [keys.returned(queue_name)], message_id, f"{returns} {deaths} 1")
 
     def schedule(
         self, keys: Keys, broker_id: str, queue_name: str, delayed: Iterable[tuple[float, bytes]]
@@ -215,11 +224,9 @@ class Commands:
 
     def empty_inbox(self, keys: Keys, broker_id: str, queue_name: str) -> None:
         """Give back what came into the inbox and was not taken: a reclaim of nothing that is held."""
-        with translated(self.client):
-            while self.client.lmove(
-                keys.inbox(broker_id, queue_name), keys.queue(queue_name), "RIGHT", "LEFT"
-            ):
-                pass
+        way = [keys.inbox(broker_id, queue_name), keys.queue(queue_name)]
+        while self.even_full(keys, "LMOVE", way, "RIGHT", "LEFT"):
+            pass
 
     def bury(self, keys: Keys, queue_name: str, before: int) -> int:
         """Forget the dead letters that are older than this (ms)."""

@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import socket
 import time
-import traceback
 from collections.abc import Callable, Iterable, Iterator
 from threading import Condition
 from typing import TYPE_CHECKING, Any
@@ -23,6 +20,7 @@ from ...errors import BrokerConnectionError, BrokerError, ConnectionClosed, Deco
 from ...logging import get_logger
 from ...message import Message
 from ...redis import translated
+from ..why import why_of
 from .commands import Fetched
 
 if TYPE_CHECKING:
@@ -34,8 +32,6 @@ DELAYED_AT_ONCE = 500
 LONGEST_WAIT = 3600.0
 #: The latest due time (ms) that is told apart from others.
 NEVER = 10**15
-#: Characters of a traceback that a dead letter keeps: the last ones.
-TRACEBACK_KEPT = 32 * 1024
 
 
 @contextlib.contextmanager
@@ -93,13 +89,13 @@ class RedisConsumer(BatchConsumer):
 
     @refusals_are_losses()
     def exchange(self, acked: list[MessageProxy], rejected: list[MessageProxy], n: int) -> list[MessageProxy]:
-        fetched = self._exchange(n, acked, rejected)
+        fetched = self._settle(n, acked, rejected)
         self._forget([*acked, *rejected])
         return self._receive(fetched, n)
 
     @refusals_are_losses()
     def settle(self, acked: list[MessageProxy], rejected: list[MessageProxy]) -> None:
-        self._exchange(0, acked, rejected)
+        self._settle(0, acked, rejected)
         self._forget([*acked, *rejected])
 
     def ack(self, message: MessageProxy) -> None:
@@ -124,7 +120,7 @@ class RedisConsumer(BatchConsumer):
             self._forget(given_back)
 
     @refusals_are_losses()
-    def starting(self, message: MessageProxy) -> None:
+    def starting(self, message: MessageProxy) -> bool:
         broker = self.broker
         broker.commands.note_started(
             broker.keys,
@@ -133,6 +129,7 @@ class RedisConsumer(BatchConsumer):
             message.deliveries - 1,
             getattr(message, "deaths", 0),
         )
+        return True
 
     def wake(self) -> None:
         with self._bell:
@@ -141,6 +138,7 @@ class RedisConsumer(BatchConsumer):
 
     @refusals_are_losses()
     def rest(self) -> None:
+        self.hot = True  # what comes from now on is not told, and is to be looked for afterwards
         attendant = self.broker.attendant
         if attendant is not None:
             attendant.disarm(self)
@@ -190,6 +188,40 @@ class RedisConsumer(BatchConsumer):
     def _take(self, n: int) -> list[MessageProxy]:
         return self._receive(self._exchange(n, [], []), n)
 
+    def _settle(self, n: int, acked: list[MessageProxy], rejected: list[MessageProxy]) -> Fetched:
+        try:
+            return self._exchange(n, acked, rejected)
+        except BrokerConnectionError:
+            raise
+        except BrokerError:
+            if not rejected:
+                raise
+            # Were it the dead letters that the server refuses, they must not hold up all the others.
+            fetched = self._exchange(n, acked, [])
+            self._bury([(_id_of(message), why_of(message)) for message in rejected])
+            return fetched
+
+    def _bury(self, rejected: list[tuple[str | bytes, str]]) -> None:
+        """Put messages with the dead letters; what the server refuses is tried again in a while."""
+        broker, name = self.broker, self.queue_name
+        with broker.held.locks[name]:
+            waiting = [*broker.held.unburied[name], *rejected]
+            broker.held.unburied[name] = waiting
+            try:
+                broker.commands.exchange(
+                    broker.keys,
+                    broker.broker_id,
+                    name,
+                    now=time.time() * 1000,
+                    rejected=waiting,
+                    keep_reasons=broker.dead_message_ttl,
+                )
+            except BrokerError as error:
+                broker.attend().retry(self, error)
+                return
+            broker.held.unburied[name] = []
+            broker.held.ids[name].difference_update(_bytes(redis_id) for redis_id, _ in waiting)
+
     def _exchange(self, n: int, acked: list[MessageProxy], rejected: list[MessageProxy]) -> Fetched:
         broker, name = self.broker, self.queue_name
         what: dict[str, Any] = {
@@ -201,6 +233,8 @@ class RedisConsumer(BatchConsumer):
         }
         if n <= 0:
             return broker.commands.exchange(broker.keys, broker.broker_id, name, **what)
+        if broker.held.unburied[name]:
+            self._bury([])
         self.hot = False  # before the look, so that an arrival meanwhile is not lost
         try:
             with self._taking() as note:
@@ -235,14 +269,19 @@ class RedisConsumer(BatchConsumer):
         known.update(redis_id for redis_id, _ in fetched.messages)
         if fetched.held > len(known):
             # The client sent the command again when a reply was lost: the server gave twice.
-            self._recover()
+            self.broker.held.in_doubt.add(self.queue_name)
+            with contextlib.suppress(
+                BrokerError
+            ):  # what was taken has come; the doubt stays for the next time
+                self._recover()
 
     def _recover(self) -> None:
         """Give back what the server counts as held and nobody here knows. The queue's lock is held."""
         broker, name = self.broker, self.queue_name
         with translated(broker.client):
             counted = broker.client.smembers(broker.keys.held(broker.broker_id, name))
-        unknown = set(counted) - broker.held.ids[name]
+        unburied = {_bytes(redis_id) for redis_id, _ in broker.held.unburied[name]}
+        unknown = set(counted) - broker.held.ids[name] - unburied
         if unknown:
             broker.commands.requeue(broker.keys, broker.broker_id, name, sorted(unknown))
             self.logger.info("%d messages of %r went back after a lost connection.", len(unknown), name)
@@ -258,8 +297,19 @@ class RedisConsumer(BatchConsumer):
 
     def _receive(self, fetched: Fetched, n: int) -> list[MessageProxy]:
         """Decode what was fetched; what is no message goes to the dead letters."""
+        try:
+            return self._decode(fetched, n)
+        except BaseException:
+            # Nobody gets them: they have to go back.
+            taken = {redis_id for redis_id, _ in fetched.messages}
+            self._held -= taken
+            self.broker.held.ids[self.queue_name].difference_update(taken)
+            self.broker.held.in_doubt.add(self.queue_name)
+            raise
+
+    def _decode(self, fetched: Fetched, n: int) -> list[MessageProxy]:
         messages: list[MessageProxy] = []
-        undecodable: list[tuple[bytes, str]] = []
+        undecodable: list[tuple[str | bytes, str]] = []
         for redis_id, body in fetched.messages:
             try:
                 message: Message[Any] = Message.decode(body)
@@ -275,16 +325,7 @@ class RedisConsumer(BatchConsumer):
                 "Ids in queue %r had no message, and were dropped: %s.", self.queue_name, fetched.missing[:10]
             )
         if undecodable:
-            broker = self.broker
-            broker.commands.exchange(
-                broker.keys,
-                broker.broker_id,
-                self.queue_name,
-                now=time.time() * 1000,
-                rejected=undecodable,
-                keep_reasons=broker.dead_message_ttl,
-            )
-            broker.held.ids[self.queue_name].difference_update(redis_id for redis_id, _ in undecodable)
+            self._bury(undecodable)
         if n > 0:
             if len(fetched.messages) >= n:
                 self.hot = True
@@ -420,22 +461,6 @@ class DelayedConsumer(RedisConsumer):
                 self._bell.wait(min(min(moments) - now, LONGEST_WAIT) if moments else None)
             self._woken = False
             return True
-
-
-def why_of(message: MessageProxy) -> str:
-    """Return JSON about why a message failed, for the people who look at dead letters."""
-    error, retries = message._exception, message.options.get("retries")
-    trace = message.options.get("traceback")
-    if not trace and error is not None and error.__traceback__ is not None:
-        trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    return json.dumps(
-        {
-            "error": None if error is None else f"{type(error).__name__}: {error}",
-            "traceback": trace[-TRACEBACK_KEPT:] if isinstance(trace, str) else None,
-            "attempts": retries if isinstance(retries, int) and retries > 0 else 1,
-            "worker": f"{socket.gethostname()}:{os.getpid()}",
-        }
-    )
 
 
 def _id_of(message: MessageProxy) -> str | bytes:

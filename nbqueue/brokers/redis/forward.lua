@@ -4,6 +4,16 @@
 -- ARGV  old id, new id, new bytes, old id, new id, new bytes, ...
 -- Reply how many were moved: those that the consumer still holds.
 -- Invariants  The new message is in its queue before the old one goes.
+local function demand(key, kind)
+    local found = redis.call('TYPE', key).ok
+    if found ~= kind and found ~= 'none' then
+        return redis.error_reply('WRONGTYPE ' .. key .. ' should be a ' .. kind .. ' and is a ' .. found)
+    end
+end
+local wrong = demand(KEYS[4], 'list') or demand(KEYS[5], 'hash')
+if wrong then
+    return wrong
+end
 redis.call('PERSIST', KEYS[1])
 local moved = 0
 for i = 1, #ARGV, 3 do

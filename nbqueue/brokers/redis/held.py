@@ -20,3 +20,6 @@ class HeldIds:
         self.locks: defaultdict[str, RLock] = defaultdict(RLock)
         #: Queues of which the server may count ids as held that nobody here knows.
         self.in_doubt: set[str] = set()
+        #: Ids with their reason, by queue, that the server refuses to put with the dead letters. Guarded by the
+        #: queue's lock.
+        self.unburied: defaultdict[str, list[tuple[str | bytes, str]]] = defaultdict(list)

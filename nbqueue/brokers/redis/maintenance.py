@@ -45,14 +45,14 @@ class Maintenance:
     def beat(self) -> bool:
         """Note that this broker lives; return whether it was unknown, or had been forgotten."""
         broker = self.broker
-        with translated(broker.client):
-            return bool(broker.client.zadd(broker.keys.heartbeats, {broker.broker_id: current_millis()}))
+        heard = (current_millis(), broker.broker_id)
+        return bool(broker.commands.even_full(broker.keys, "ZADD", [broker.keys.heartbeats], *heard))
 
     def sign_on(self) -> None:
         """Write down which queues this broker consumes, and that it lives."""
         broker = self.broker
-        with translated(broker.client):
-            broker.client.hset(broker.keys.workers, broker.broker_id, broker.describe())
+        about = (broker.broker_id, broker.describe())
+        broker.commands.even_full(broker.keys, "HSET", [broker.keys.workers], *about)
         self.beat()
 
     def sign_off(self) -> None:
@@ -120,8 +120,8 @@ class Maintenance:
         """Whether this process deals with a dead worker, rather than all at the same moment."""
         broker = self.broker
         key = f"{broker.keys.workers}:{broker_id}"
-        with translated(broker.client):
-            return bool(broker.client.set(key, broker.broker_id, nx=True, px=CLAIM))
+        terms = (broker.broker_id, "NX", "PX", CLAIM)
+        return bool(broker.commands.even_full(broker.keys, "SET", [key], *terms))
 
     @property
     def burial_interval(self) -> float:
@@ -236,7 +236,7 @@ class Maintenance:
 
 def _queues_in(about: Any) -> set[str]:
     try:
-        return set(json.loads(about)["queues"]) if about else set()
+        return {name for name in json.loads(about)["queues"] if isinstance(name, str)} if about else set()
     except (ValueError, KeyError, TypeError):
         return set()
 

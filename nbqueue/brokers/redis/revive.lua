@@ -4,6 +4,16 @@
 -- ARGV  dead id, new id, new bytes, ...
 -- Reply how many were put back: those that were still dead.
 -- Invariants  The new message is in its queue before the dead one goes.
+local function demand(key, kind)
+    local found = redis.call('TYPE', key).ok
+    if found ~= kind and found ~= 'none' then
+        return redis.error_reply('WRONGTYPE ' .. key .. ' should be a ' .. kind .. ' and is a ' .. found)
+    end
+end
+local wrong = demand(KEYS[4], 'list') or demand(KEYS[5], 'hash')
+if wrong then
+    return wrong
+end
 local count = 0
 for i = 1, #ARGV, 3 do
     if redis.call('ZSCORE', KEYS[1], ARGV[i]) then

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from .stub import StubBackend
 
 if TYPE_CHECKING:
+    from .memcached import MemcachedBackend as MemcachedBackend
     from .redis import RedisBackend as RedisBackend
 
 __all__ = ["StubBackend"]
 
 #: The module of each backend that needs a client library, and the extra that brings it.
-_OPTIONAL = {"RedisBackend": ("redis", "redis")}
+_OPTIONAL = {"MemcachedBackend": ("memcached", "memcached"), "RedisBackend": ("redis", "redis")}
 
 
 def __getattr__(name: str) -> Any:

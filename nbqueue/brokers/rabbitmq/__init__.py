@@ -1,0 +1,8 @@
+"""The broker on RabbitMQ: wire-compatible, publishing confirmed and pipelined, consuming on one connection."""
+
+from __future__ import annotations
+
+from .broker import MAX_DECLARE_ATTEMPTS, MAX_ENQUEUE_ATTEMPTS, RabbitmqBroker
+from .topology import DEAD_MESSAGE_TTL
+
+__all__ = ["DEAD_MESSAGE_TTL", "MAX_DECLARE_ATTEMPTS", "MAX_ENQUEUE_ATTEMPTS", "RabbitmqBroker"]

@@ -1,0 +1,496 @@
+"""`RabbitmqBroker`: the contract of brokers on RabbitMQ.
+
+Two connections a process, each with a thread: one publishes for all, one consumes. Queues are declared, looked at
+and emptied over short connections of the calling thread. `connection` and `channel` are blocking ones of the
+calling thread, for programs that want them. A forked child starts with no connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+try:
+    import pika
+except ImportError as error:
+    raise ImportError(
+        "RabbitMQ needs the pika package: pip install 'nbqueue[rabbitmq]'.", name="pika"
+    ) from error
+
+from ...broker import Broker, QueueSizes, delayed_copy
+from ...common import current_millis, dq_name, q_name, xq_name
+from ...dead_letters import DeadLetter
+from ...errors import BrokerError, ConnectionClosed, ConnectionFailed, QueueJoinTimeout
+from ...message import Message
+from ...middleware import Middleware
+from ...proxy import MessageProxy
+from .consumer import Consuming, DelayedConsumer, RabbitmqConsumer, dead_properties, target_of_dead
+from .link import Link
+from .publisher import Outgoing, Publisher
+from .topology import Topology, declare_delay, delay_for, delay_name, names
+from .troubles import addresses, explain_channel, explain_connection
+
+MAX_ENQUEUE_ATTEMPTS = 6
+MAX_DECLARE_ATTEMPTS = 2
+#: Deaths of its workers after which a message is a dead letter.
+DEFAULT_MAX_DEATHS = 5
+#: Seconds that senders wait while the server blocks them.
+BLOCKED_TIMEOUT = 60.0
+
+
+class RabbitmqBroker(Broker):
+    """A broker on RabbitMQ 3.10 or newer.
+
+    Parameters:
+      confirm_delivery: wait for the server's word on each message that it is safe. Without, sending is a bit
+        faster and may lose messages.
+      url: `amqp://user:password@host:port/vhost`, `amqps://` for TLS; several, as a list or joined by `;`, are
+        tried in their order.
+      middleware: as for every broker; None for the default middleware.
+      max_priority: the highest `broker_priority` of a message, 1 to 255. All programs must say the same.
+      queue_type: "classic", or "quorum" for queues that are replicated in a cluster.
+      max_deaths: a message whose workers died so often with it is a dead letter; 0 for never.
+      blocked_timeout: seconds that senders wait while the server, short of memory or disk, blocks them.
+      parameters: a list of dictionaries for `pika.ConnectionParameters`, instead of a URL.
+      kwargs: of `pika.ConnectionParameters`.
+    """
+
+    remote = True
+
+    def __init__(
+        self,
+        *,
+        confirm_delivery: bool = True,
+        url: str | list[str] | None = None,
+        middleware: Iterable[Middleware] | None = None,
+        max_priority: int | None = None,
+        queue_type: str = "classic",
+        max_deaths: int = DEFAULT_MAX_DEATHS,
+        blocked_timeout: float = BLOCKED_TIMEOUT,
+        parameters: list[dict[str, Any]] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(middleware)
+        if max_priority is not None and not 0 < max_priority <= 255:
+            raise ValueError(f"max_priority must be from 1 to 255, not {max_priority}.")
+        if queue_type not in ("classic", "quorum"):
+            raise ValueError(f"queue_type must be 'classic' or 'quorum', not {queue_type!r}.")
+        if queue_type == "quorum" and max_priority is not None:
+            raise ValueError("Quorum queues have no priorities: leave out max_priority.")
+        self.parameters = _connection_parameters(url, parameters, kwargs)
+        self.confirm_delivery = confirm_delivery
+        self.max_priority = max_priority
+        self.max_deaths = max_deaths
+        self.blocked_timeout = blocked_timeout
+        self.topology = Topology(max_priority=max_priority, queue_type=queue_type)
+        self.queues: set[str] = set()
+        self.queues_pending: set[str] = set()
+        self.connections: set[Any] = set()
+        self.channels: set[Any] = set()
+        self._make_links()
+        _brokers.add(self)
+
+    def _make_links(self) -> None:
+        self.state = threading.local()
+        self._declaring = threading.RLock()
+        self._delays: set[int] = set()
+        self.publisher = Publisher(self._all_parameters, blocked_timeout=self.blocked_timeout)
+        self.consuming = Consuming(partial(Link, "nbqueue-rabbitmq-consumer", self._all_parameters))
+
+    @property
+    def _all_parameters(self) -> list[Any]:
+        return list(self.parameters) if isinstance(self.parameters, list) else [self.parameters]
+
+    # -- blocking connections of the calling thread --------------------------------------------------------
+
+    @property
+    def connection(self) -> Any:
+        """A blocking connection of this thread, opened when first asked for."""
+        connection = getattr(self.state, "connection", None)
+        if connection is None:
+            connection = self.state.connection = self._connect()
+            self.connections.add(connection)
+        return connection
+
+    @connection.deleter
+    def connection(self) -> None:
+        del self.channel
+        connection = self.state.__dict__.pop("connection", None)
+        if connection is not None:
+            self.connections.discard(connection)
+            _close(connection)
+
+    @property
+    def channel(self) -> Any:
+        """A blocking channel of this thread, opened when first asked for."""
+        channel = getattr(self.state, "channel", None)
+        if channel is None:
+            channel = self.connection.channel()
+            if self.confirm_delivery:
+                channel.confirm_delivery()
+            self.state.channel = channel
+            self.channels.add(channel)
+        return channel
+
+    @channel.deleter
+    def channel(self) -> None:
+        channel = self.state.__dict__.pop("channel", None)
+        if channel is not None:
+            self.channels.discard(channel)
+            _close(channel)
+
+    def _connect(self) -> Any:
+        try:
+            return pika.BlockingConnection(self.parameters)
+        except pika.exceptions.AMQPError as error:
+            raise ConnectionFailed(explain_connection(error, self._all_parameters)) from error
+        except OSError as error:
+            raise ConnectionFailed(explain_connection(error, self._all_parameters)) from error
+
+    @contextlib.contextmanager
+    def _short_connection(self) -> Iterator[Any]:
+        """A connection for a few questions; yields a function that opens a channel on it."""
+        connection = self._connect()
+        try:
+            yield connection.channel
+        except pika.exceptions.ChannelClosedByBroker as error:
+            raise explain_channel(error, "asking about queues") from error
+        except pika.exceptions.AMQPError as error:
+            raise ConnectionClosed(f"The connection to RabbitMQ was lost: {error!r}") from error
+        finally:
+            _close(connection)
+
+    # -- queues ------------------------------------------------------------------------------------------
+
+    def declare_queue(self, queue_name: str, *, ensure: bool = False) -> None:
+        """Make a queue known; with `ensure`, also to the server, unless that was done.
+
+        Raises:
+          ConnectionClosed: the server can't be reached.
+          BrokerError: the queue is there with other arguments, or the user may not declare it.
+        """
+        queue_name = q_name(queue_name)
+        if queue_name not in self.queues:
+            self.emit_before("declare_queue", queue_name)
+            self.queues.add(queue_name)
+            self.queues_pending.add(queue_name)
+            self.emit_after("declare_queue", queue_name)
+            delay_queue = dq_name(queue_name)
+            self.delay_queues.add(delay_queue)
+            self.emit_after("declare_delay_queue", delay_queue)
+        if ensure and queue_name in self.queues_pending:
+            self._ensure(queue_name)
+
+    def _ensure(self, queue_name: str) -> None:
+        with self._declaring:
+            if queue_name not in self.queues_pending:
+                return
+            for attempt in range(1, MAX_DECLARE_ATTEMPTS + 1):
+                try:
+                    with self._short_connection() as channel:
+                        self._declaring_channel = channel()
+                        self._declare_queue(queue_name)
+                        self._declare_dq_queue(queue_name)
+                        self._declare_xq_queue(queue_name)
+                    self.queues_pending.discard(queue_name)
+                    return
+                except ConnectionFailed:
+                    raise
+                except (ConnectionClosed, pika.exceptions.AMQPError) as error:
+                    if attempt == MAX_DECLARE_ATTEMPTS:
+                        raise ConnectionClosed(f"Declaring queue {queue_name!r} failed: {error!r}") from error
+
+    def _declare_queue(self, queue_name: str) -> Any:
+        name, _, _ = names(queue_name)
+        return self._declaring_channel.queue_declare(name, durable=True, arguments=self.topology.ready(name))
+
+    def _declare_dq_queue(self, queue_name: str) -> Any:
+        _, name, _ = names(queue_name)
+        return self._declaring_channel.queue_declare(name, durable=True, arguments=self.topology.ready(name))
+
+    def _declare_xq_queue(self, queue_name: str) -> Any:
+        _, _, name = names(queue_name)
+        return self._declaring_channel.queue_declare(name, durable=True, arguments=self.topology.dead())
+
+    def ensure_delay(self, delay: int) -> None:
+        """Declare the delay queue of a length (ms), once."""
+        if delay in self._delays:
+            return
+        with self._declaring:
+            if delay not in self._delays:
+                with self._short_connection() as channel:
+                    declare_delay(channel(), delay)
+                self._delays.add(delay)
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> RabbitmqConsumer:
+        self.declare_queue(queue_name, ensure=True)
+        kind = DelayedConsumer if queue_name != q_name(queue_name) else RabbitmqConsumer
+        return kind(self, queue_name, prefetch, timeout)
+
+    # -- messages ----------------------------------------------------------------------------------------
+
+    def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
+        published: list[Message[Any]] = []
+        self._enqueue_chunk([message], delay, published)
+        return published[0]
+
+    def _enqueue_chunk(
+        self, chunk: list[Message[Any]], delay: int | None, published: list[Message[Any]]
+    ) -> None:
+        ready: list[tuple[Message[Any], Outgoing]] = []
+        try:
+            for message in chunk:
+                message = message.copy() if delay is None else delayed_copy(message, delay)
+                self.declare_queue(message.queue_name, ensure=True)
+                self.emit_before("enqueue", message, delay)
+                ready.append((message, self._outgoing(message, delay)))
+        finally:
+            if ready:
+                self.publish([outgoing for _, outgoing in ready])
+                for message, _ in ready:
+                    published.append(message)
+                    self.emit_after("enqueue", message, delay)
+
+    def _outgoing(self, message: Message[Any], delay: int | None) -> Outgoing:
+        priority = message.options.get("broker_priority")
+        if priority is not None and not _is_priority(priority):
+            raise ValueError(f"broker_priority must be a whole number from 0 to 255, not {priority!r}.")
+        exchange = ""
+        if delay is not None:
+            length = delay_for(message.options["eta"] - current_millis())
+            if length is not None:
+                self.ensure_delay(length)
+                exchange = delay_name(length)
+        return Outgoing(message.queue_name, message.encode(), self.properties_of(message), exchange)
+
+    def properties_of(self, message: Message[Any] | MessageProxy) -> Any:
+        """Return the properties with which a message is published; an odd priority of a foreign one is left out."""
+        priority = message.options.get("broker_priority")
+        return pika.BasicProperties(delivery_mode=2, priority=priority if _is_priority(priority) else None)
+
+    def publish(self, messages: Sequence[Outgoing], *, confirmed: bool | None = None) -> None:
+        """Publish, again where the connection was lost or a queue had been deleted.
+
+        Raises:
+          ConnectionClosed: it did not succeed in several attempts; some may have been published.
+        """
+        confirmed = self.confirm_delivery if confirmed is None else confirmed
+        waiting = list(messages)
+        trouble: Exception | None = None
+        for attempt in range(MAX_ENQUEUE_ATTEMPTS):
+            if attempt:
+                time.sleep(min(0.05 * 2**attempt, 1.0))
+            try:
+                unroutable = self.publisher.publish(waiting, confirmed=confirmed)
+            except ConnectionFailed:
+                raise
+            except ConnectionClosed as error:
+                trouble = error
+                self._forget_declared(waiting)
+                continue
+            if not unroutable:
+                return
+            trouble = None
+            waiting = unroutable
+            self._forget_declared(waiting)
+        raise ConnectionClosed(
+            f"{len(waiting)} messages could not be published in {MAX_ENQUEUE_ATTEMPTS} attempts: "
+            f"{trouble or 'their queues are not there'}."
+        )
+
+    def _forget_declared(self, messages: Sequence[Outgoing]) -> None:
+        """Declare queues (and delay queues) anew: they may be gone."""
+        for message in messages:
+            if message.exchange:
+                self._delays.clear()
+                self.ensure_delay(int(message.exchange.rpartition(".")[2]) * 1000)
+            name = q_name(message.routing_key)
+            if name in self.queues:
+                self.queues_pending.add(name)
+                self.declare_queue(name, ensure=True)
+
+    def bury(self, dead: Sequence[tuple[MessageProxy, str]], queue_name: str) -> None:
+        """Publish messages, with why they died (JSON), to the dead letters of a queue."""
+        target = target_of_dead(queue_name)
+        outgoing = [
+            Outgoing(target, getattr(m, "_body", None) or m.encode(), dead_properties(why)) for m, why in dead
+        ]
+        self.publish(outgoing, confirmed=True)
+
+    def bury_body(self, body: bytes, why: str, queue_name: str) -> None:
+        """Publish bytes that are no message to the dead letters of a queue."""
+        self.publish([Outgoing(target_of_dead(queue_name), body, dead_properties(why))], confirmed=True)
+
+    def get_queue_message_counts(self, queue_name: str) -> tuple[int, int, int]:
+        """Return how many messages are ready in the queue, its `.DQ` and its `.XQ`."""
+        self.declare_queue(queue_name, ensure=True)
+        with self._short_connection() as channel:
+            return self._counts(channel(), queue_name)
+
+    def _counts(self, channel: Any, queue_name: str) -> tuple[int, int, int]:
+        ready, delayed, dead = (
+            channel.queue_declare(name, passive=True).method.message_count for name in names(queue_name)
+        )
+        return ready, delayed, dead
+
+    def flush(self, queue_name: str) -> None:
+        with self._short_connection() as channel:
+            for name in names(queue_name):
+                try:
+                    channel().queue_purge(name)
+                except pika.exceptions.ChannelClosedByBroker as error:
+                    if error.reply_code != 404:
+                        raise
+
+    def flush_all(self) -> None:
+        for queue_name in list(self.queues):
+            self.flush(queue_name)
+
+    def join(
+        self, queue_name: str, min_successes: int = 10, idle_time: int = 100, *, timeout: int | None = None
+    ) -> None:
+        """Wait until the queue and its `.DQ` have no ready messages, and none that this process holds.
+
+        Messages that other processes run, and those that are delayed for long, are not seen.
+
+        Parameters:
+          min_successes: looks in a row that must find nothing.
+          idle_time: milliseconds between looks.
+          timeout: in milliseconds; None waits for as long as it takes.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout / 1000
+        successes = 0
+        self.declare_queue(queue_name, ensure=True)
+        with self._short_connection() as open_channel:
+            channel = open_channel()
+            while successes < min_successes:
+                if deadline is not None and time.monotonic() > deadline:
+                    raise QueueJoinTimeout(queue_name)
+                ready, delayed, _ = self._counts(channel, queue_name)
+                busy = ready or delayed or self.consuming.holds(queue_name)
+                successes = 0 if busy else successes + 1
+                if successes < min_successes:
+                    time.sleep(idle_time / 1000)
+
+    def close(self) -> None:
+        self.consuming.link.close()
+        self.publisher.close()
+        for closable in [*self.channels, *self.connections]:
+            _close(closable)
+        self.channels.clear()
+        self.connections.clear()
+
+    # -- what people and front ends ask --------------------------------------------------------------------
+
+    @property
+    def address(self) -> str:
+        return addresses(self._all_parameters)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} {self.address}"
+
+    def probe(self) -> str:
+        with self._short_connection() as channel:
+            properties = channel().connection._impl.server_properties or {}
+        return f"RabbitMQ {properties.get('version', '')}".strip()
+
+    def queue_sizes(self) -> list[QueueSizes]:
+        sizes = []
+        with self._short_connection() as open_channel:
+            for name in sorted(self.queues):
+                try:
+                    ready, delayed, dead = self._counts(open_channel(), name)
+                except pika.exceptions.ChannelClosedByBroker as error:
+                    if error.reply_code != 404:
+                        raise
+                    ready = delayed = dead = 0  # not declared on the server yet
+                sizes.append(QueueSizes(name, ready, delayed, 0, dead))
+        return sizes
+
+    def listens(self, queue_name: str) -> bool | None:
+        with self._short_connection() as channel:
+            try:
+                declared = channel().queue_declare(q_name(queue_name), passive=True)
+            except pika.exceptions.ChannelClosedByBroker:
+                return False
+        return bool(declared.method.consumer_count)
+
+    # -- dead letters ------------------------------------------------------------------------------------
+
+    def list_dead(self, queue_name: str, limit: int = 1000) -> list[DeadLetter]:
+        self.declare_queue(queue_name, ensure=True)
+        from .dead_letters import read
+
+        with self._short_connection() as channel:
+            return read(channel(), q_name(queue_name), limit)
+
+    def retry_dead(self, letters: Iterable[DeadLetter]) -> int:
+        from .dead_letters import take_out
+
+        return take_out(self, letters, retry=True)
+
+    def delete_dead(self, letters: Iterable[DeadLetter]) -> int:
+        from .dead_letters import take_out
+
+        return take_out(self, letters, retry=False)
+
+    def open_short_connection(self) -> contextlib.AbstractContextManager[Any]:
+        """A connection of its own for a few commands; gives a function that opens a channel on it."""
+        return self._short_connection()
+
+    def dead_queue(self, queue_name: str) -> str:
+        return xq_name(q_name(queue_name))
+
+
+def _is_priority(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255
+
+
+def _connection_parameters(
+    url: str | list[str] | None, parameters: list[dict[str, Any]] | None, kwargs: dict[str, Any]
+) -> Any:
+    if url is not None:
+        if parameters is not None or kwargs:
+            raise RuntimeError("Give either a url or parameters, not both.")
+        urls = [part for part in url.split(";") if part] if isinstance(url, str) else list(url)
+        made = [pika.URLParameters(part) for part in urls]
+        return made[0] if len(made) == 1 else made
+    if parameters is not None:
+        if kwargs:
+            raise RuntimeError("Give either a list of parameters or keyword arguments, not both.")
+        return [pika.ConnectionParameters(**item) for item in parameters]
+    return pika.ConnectionParameters(**kwargs)
+
+
+def _close(closable: Any) -> None:
+    with contextlib.suppress(pika.exceptions.AMQPError, OSError):
+        if closable.is_open:
+            closable.close()
+
+
+_brokers: weakref.WeakSet[RabbitmqBroker] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for broker in list(_brokers):
+        broker.publisher.link.abandon()
+        broker.consuming.link.abandon()
+        for connection in broker.connections:
+            sock = getattr(getattr(getattr(connection, "_impl", None), "_transport", None), "_sock", None)
+            if sock is not None:
+                sock.close()
+        broker.connections.clear()
+        broker.channels.clear()
+        broker._make_links()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+__all__ = ["BrokerError", "RabbitmqBroker"]

@@ -1,0 +1,93 @@
+"""The queues on the server: those of the compatible layout, and ours that hold delayed messages.
+
+| queue | arguments | holds |
+|---|---|---|
+| `Q`, `Q.DQ` | dead-letter to `Q.XQ`; `x-max-priority` when set | ready messages; those due within seconds |
+| `Q.XQ` | `x-message-ttl` | dead letters |
+| `nbqueue.delay.S` | ttl of S seconds, then back under its own routing key; quorum, at least once | ours: delayed messages |
+
+A message with a delay waits in the largest delay queue that does not exceed it and comes back to its `Q.DQ`; a
+worker sends the rest of the way on. The lengths double, so a delay of d seconds takes at most log2(d / 5) hops,
+each of them a confirmed publish. A delay queue is a quorum queue whose dead-lettering waits for the target's
+confirmation, so a crash of the node loses nothing; each has a fanout exchange, which keeps the routing key.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from ...common import dq_name, getenv_int, q_name, xq_name
+
+#: Milliseconds for which dead letters are kept: 7 days.
+DEAD_MESSAGE_TTL = getenv_int("dramatiq_dead_message_ttl") or 604_800_000
+#: Deliveries after which a quorum queue gives up on its own: never before our own counter does.
+QUORUM_DELIVERY_LIMIT = 10_000
+#: Milliseconds up to which a delayed message waits with a worker.
+SHORT_DELAY = 10_000
+#: The lengths of the delay queues, in ms: 5 s, doubling up to 30 days.
+DELAYS = [5_000 * 2**step for step in range(20)]
+DELAY_PREFIX = os.environ.get("NBQUEUE_DELAY_PREFIX", "nbqueue.delay")
+
+
+class Topology:
+    """The arguments of a broker's queues."""
+
+    def __init__(self, *, max_priority: int | None, queue_type: str) -> None:
+        self.max_priority = max_priority
+        self.queue_type = queue_type
+
+    def _kind(self) -> dict[str, Any]:
+        if self.queue_type == "classic":
+            return {}
+        return {"x-queue-type": "quorum", "x-delivery-limit": QUORUM_DELIVERY_LIMIT}
+
+    def ready(self, queue_name: str) -> dict[str, Any]:
+        arguments = {
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": xq_name(q_name(queue_name)),
+            **self._kind(),
+        }
+        if self.max_priority:
+            arguments["x-max-priority"] = self.max_priority
+        return arguments
+
+    def dead(self) -> dict[str, Any]:
+        kind = {"x-queue-type": "quorum"} if self.queue_type == "quorum" else {}
+        return {"x-message-ttl": DEAD_MESSAGE_TTL, **kind}
+
+
+def declare_delay(channel: Any, delay: int) -> None:
+    """Declare the delay queue of a length (ms) and its exchange."""
+    name = delay_name(delay)
+    channel.exchange_declare(name, exchange_type="fanout", durable=True)
+    channel.queue_declare(
+        name,
+        durable=True,
+        arguments={
+            "x-queue-type": "quorum",
+            "x-message-ttl": delay,
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-strategy": "at-least-once",
+            "x-overflow": "reject-publish",
+        },
+    )
+    channel.queue_bind(name, name)
+
+
+def delay_name(delay: int) -> str:
+    return f"{DELAY_PREFIX}.{delay // 1000}"
+
+
+def delay_for(milliseconds: float) -> int | None:
+    """Return the length of the delay queue for a message that is due so late, None for one that is due soon."""
+    if milliseconds < SHORT_DELAY:
+        return None
+    lengths: list[int] = [delay for delay in DELAYS if delay <= milliseconds]
+    return lengths[-1]
+
+
+def names(queue_name: str) -> tuple[str, str, str]:
+    """Return the three queues of a canonical one."""
+    name = q_name(queue_name)
+    return name, dq_name(name), xq_name(name)
