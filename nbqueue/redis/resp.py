@@ -52,6 +52,8 @@ def _one(buffer: bytearray, start: int) -> tuple[Reply, int]:
     if kind == 0x3A:  # : whole number
         return int(text), position
     if kind == 0x2A:  # * list
+        if text == b"-1":
+            return None, position
         items: list[Reply] = []
         for _ in range(int(text)):
             item, position = _one(buffer, position)

@@ -137,7 +137,7 @@ class ConsumerThread(Thread):
         self.broker.emit_before("consumer_thread_shutdown", self)
 
     def _restart_delay(self, lost: bool) -> float:
-        """Seconds until the next try: soon, and then less soon, where a lost connection is found out at once."""
+        """Seconds until the next try: soon, then less soon, where a lost connection is found out at once."""
         from .. import worker as settings
 
         usual: float = settings.CONSUMER_RESTART_DELAY_SECS
@@ -358,7 +358,7 @@ class ConsumerThread(Thread):
             if arm:
                 self._settle_at = time.monotonic() + SETTLE_LAG
             now = len(self._finished) >= SETTLE_BATCH or not self.work_queue.queue
-        # Where more is to be fetched, the exchange that fetches it settles this: this thread is about to run dry.
+        # Where more is to be fetched, that exchange settles this, too: this thread is about to run dry.
         if now and not (self.arrived and self.wants()):
             self.settle_finished()
         elif arm:
@@ -504,7 +504,7 @@ class ConsumerThread(Thread):
                     self.logger.debug("Resting without the broker: %s", error)
 
     def starting(self, message: MessageProxy) -> bool:
-        """Tell the broker that a message which was delivered before is about to run; return whether it may."""
+        """Tell the broker that a message delivered before is about to run; return whether it may."""
         consumer = self._batches
         if consumer is not None:
             try:

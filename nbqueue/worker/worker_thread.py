@@ -172,11 +172,18 @@ class WorkerThread(Thread):
                 return consumer
         return None
 
+    def _may_start_again(self, message: MessageProxy, holder: ConsumerThread) -> bool:
+        """Tell the broker that a message delivered before is about to run; return whether it may."""
+        # It may be what kills its workers: nothing that is done should then seem to have been running, too.
+        for consumer in list(self.consumers.values()):
+            consumer.settle_finished()
+        return holder.starting(message)
+
     def process_message(self, message: MessageProxy) -> None:
         """Run the hooks and the actor, then hand the message to its consumer to be settled."""
         queue_name = message.queue_name
         holder = message.__dict__.get("fetched_by")
-        if message.deliveries > 1 and holder is not None and not holder.starting(message):
+        if message.deliveries > 1 and holder is not None and not self._may_start_again(message, holder):
             message.unfinished = True  # it was sent on, and comes again
             holder.post_process_message(message, self.work_queue.task_done)
             return

@@ -50,6 +50,9 @@ class BrokerAdapter:
         """Return the bytes of those dead letters that are no messages."""
         raise NotImplementedError
 
+    def wait_until_delivered(self, broker: Broker, queue_names: Iterable[str], count: int) -> None:
+        """Return once workers of this process could take so many messages: for servers that push them."""
+
     def close(self) -> None:
         """Release what the adapter holds: connections, servers, folders."""
 
@@ -138,6 +141,11 @@ class RabbitmqAdapter(BrokerAdapter):
 
     def undecodable_bodies(self, broker: Broker, queue_name: str) -> list[bytes]:
         return [letter.body for letter in broker.list_dead(queue_name) if letter.message is None]
+
+    def wait_until_delivered(self, broker: Broker, queue_names: Iterable[str], count: int) -> None:
+        assert isinstance(broker, RabbitmqBroker)
+        names = set(queue_names)
+        wait_until(lambda: sum(broker.consuming.holds(name) for name in names) >= count)
 
     def close(self) -> None:
         for broker in self.brokers:

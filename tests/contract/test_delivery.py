@@ -10,7 +10,7 @@ import pytest
 import nbqueue
 from nbqueue import Broker, QueueJoinTimeout
 
-from .conftest import StartWorker, gated_actor, ids, message_to, noting_actor, take, wait_until
+from .conftest import BrokerAdapter, StartWorker, gated_actor, ids, message_to, noting_actor, take, wait_until
 
 
 def test_a_consumer_never_has_more_than_its_prefetch_in_hand(broker: Broker, queue: str) -> None:
@@ -69,7 +69,7 @@ def test_a_worker_with_one_thread_keeps_the_order_of_the_queue(
 
 @pytest.mark.parametrize("own_queues", [False, True], ids=["one queue", "a queue each"])
 def test_the_lower_number_of_priority_runs_first_and_equals_run_in_order(
-    broker: Broker, queue: str, start_worker: StartWorker, own_queues: bool
+    broker: Broker, queue: str, start_worker: StartWorker, own_queues: bool, adapter: BrokerAdapter
 ) -> None:
     ran: list[tuple[int, int]] = []
     actors: list[nbqueue.Actor[[int], None]] = []
@@ -92,6 +92,7 @@ def test_the_lower_number_of_priority_runs_first_and_equals_run_in_order(
     for number in range(4):
         for actor in actors:
             actor.send(number)
+    adapter.wait_until_delivered(broker, [actor.queue_name for actor in actors], 12)
     gate.opened.set()
     wait_until(lambda: len(ran) == 12)
     assert ran == [(priority, number) for priority in (-5, 0, 100) for number in range(4)]

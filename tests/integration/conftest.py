@@ -6,7 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from ..proxy import Proxy
+from ..servers import RedisServer
 from .redis_fleet import Fleet
+from .redis_site import Site
 
 
 @pytest.fixture
@@ -15,3 +18,25 @@ def fleet(redis_url: str) -> Iterator[Fleet]:
     fleet = Fleet(redis_url)
     yield fleet
     fleet.close()
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    """A server of the test's own, to be killed: it writes every command to disk before it answers."""
+    with RedisServer(appendonly=True) as server:
+        yield server
+
+
+@pytest.fixture
+def proxy(server: RedisServer) -> Iterator[Proxy]:
+    """A network before that server, which can fail."""
+    with Proxy(server.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """Brokers and workers on a server that misbehaves; ended after the test."""
+    site = Site()
+    yield site
+    site.close()

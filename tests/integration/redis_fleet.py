@@ -1,7 +1,7 @@
-"""Brokers, workers and worker processes on one Redis in one namespace, and what foreign programs do there.
+"""Brokers, workers and worker processes in one namespace of a Redis, and what foreign programs do there.
 
-`Fleet` makes them and ends those that are left. Foreign programs are plain commands, as section by section the
-compatible layout says; nothing here goes by way of `nbqueue` where a foreign program is played.
+`Fleet` makes them and ends those that are left. Foreign programs are played by plain commands on the
+compatible layout, never by way of `nbqueue`.
 """
 
 from __future__ import annotations
@@ -152,14 +152,14 @@ class Fleet:
     def key(self, name: str) -> str:
         return f"{self.namespace}:{name}" if self.namespace else name
 
-    def keys(self) -> set[str]:
+    def present(self) -> set[str]:
         """Return the keys of the namespace, without it."""
         prefix = self.key("")
         return {key.decode()[len(prefix) :] for key in self.client.scan_iter(match=f"{prefix}*", count=1000)}
 
     def held(self, queue: str = QUEUE) -> int:
         """Return how many ids of the queue anybody holds."""
-        keys = [key for key in self.keys() if key.startswith("__acks__.") and key.endswith(f".{queue}")]
+        keys = [key for key in self.present() if key.startswith("__acks__.") and key.endswith(f".{queue}")]
         return sum(self.client.scard(self.key(key)) for key in keys if ":inbox:" not in key)
 
     # -- foreign programs --------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Forks while a worker runs: run with the URL and the namespace; writes JSON about both processes to its output.
+"""Forks while a worker runs: run with URL and namespace; writes JSON about both processes to its output.
 
 Parent and child send to a queue that only the parent works on, and to one that only the child works on.
 """

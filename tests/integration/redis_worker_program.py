@@ -1,7 +1,7 @@
-"""A worker process of the Redis tests: run with JSON (url, namespace, queue, threads, settings of the broker).
+"""A worker process of the Redis tests: run with JSON (url, namespace, queue, threads, broker settings).
 
-Writes its broker's id to its output once it works, and stops in good order when its input ends. What its actors
-do is noted in the list `NAMESPACE.log` as "word pid argument".
+Writes its broker's id to its output once it works, and stops in good order when its input ends. What its
+actors do is noted in the list `NAMESPACE.log` as "word pid argument".
 """
 
 from __future__ import annotations

@@ -47,7 +47,8 @@ class Fleet:
         self.random = random.Random(self.seed)
         self.broker = make_broker(server.url, heartbeat_timeout)
         self.processes: list[subprocess.Popen[bytes]] = []
-        self.output = (folder / "output").open("ab")
+        self.output_path = folder / "output"
+        self.output = self.output_path.open("ab")
         #: By name, the number of the try that has to have been run, of what was sent for certain.
         self.sent: dict[str, int] = {}
         self.groups: list[group] = []
@@ -159,9 +160,10 @@ class Fleet:
         try:
             wait_until(lambda: not self.missing() and not self.left(), DEADLINE)
         except AssertionError:
-            self.report("lost")
+            missing = self.missing()
             raise AssertionError(
-                f"{self.describe()}: never ran {self.missing()}, left {self.left()}"
+                f"{self.describe()}: {len(missing)} never ran, {missing[:20]}; left {self.left()}; "
+                f"the workers said {self.output_path.read_text(errors='replace')[-3000:]}"
             ) from None
 
     def missing(self) -> list[str]:
@@ -203,13 +205,10 @@ class Fleet:
             f"{self.doubles()} double runs"
         )
 
-    def report(self, word: str) -> None:
-        print(f"{word}: {self.describe()}")
-
     def check(self) -> None:
         """Compare what was sent with what was done, and look for what was left behind."""
         self.settle()
-        self.report("done")
+        print(self.describe())
         # What a worker held when it died, or when it was cut off from a server that died.
         in_flight = (self.kills + self.server_kills * WORKERS) * (THREADS + PREFETCH)
         assert self.doubles() <= in_flight, self.describe()
@@ -223,13 +222,6 @@ class Fleet:
         claims = f"{self.broker.keys.workers}:".encode()
         behind = [key for key in client.keys(f"{NAMESPACE}:*") if not key.startswith(claims)]
         assert behind == [], self.describe()
-
-
-@pytest.fixture
-def server() -> Iterator[RedisServer]:
-    """A server that writes every command to disk before it answers."""
-    with RedisServer(appendonly=True) as server:
-        yield server
 
 
 @pytest.fixture

@@ -81,7 +81,7 @@ def test_delayed_messages_run_when_they_are_due_and_not_before(fleet: Fleet) -> 
     assert min(late.values()) >= 0
     assert max(late.values()) < 1_000
     broker.join(QUEUE, interval=5, timeout=5_000)
-    assert not {f"{DELAYED}.due", "__due__", DELAYED, f"{DELAYED}.msgs"} & fleet.keys()
+    assert not {f"{DELAYED}.due", "__due__", DELAYED, f"{DELAYED}.msgs"} & fleet.present()
 
 
 def test_a_nearer_one_that_comes_later_runs_first(fleet: Fleet) -> None:
@@ -188,7 +188,7 @@ def test_scheduled_messages_go_back_to_where_compatible_workers_look(fleet: Flee
     assert broker.unschedule(QUEUE) == 2_500
     assert broker.unschedule(QUEUE) == broker.unschedule("nothing like it") == 0
     assert fleet.client.llen(fleet.key(DELAYED)) == fleet.client.hlen(fleet.key(f"{DELAYED}.msgs")) == 2_500
-    assert not {f"{DELAYED}.due", "__due__"} & fleet.keys()
+    assert not {f"{DELAYED}.due", "__due__"} & fleet.present()
     [(name, body)] = fleet.foreign_fetch("foreign", DELAYED)
     assert body == fleet.client.hget(fleet.key(f"{DELAYED}.msgs"), name)
 

@@ -171,7 +171,7 @@ def test_with_everysec_nothing_is_lost_when_only_the_server_is_killed(
 def test_a_policy_that_evicts_is_what_the_page_warns_of(start_server: StartServer) -> None:
     server = start_server({"maxmemory-policy": "allkeys-lru"})
     broker = RedisBroker(url=server.url)
-    message = nbqueue.Message(QUEUE, "nobody", ("x" * 1000,), {}, {})
+    message: nbqueue.Message[None] = nbqueue.Message(QUEUE, "nobody", ("x" * 1000,), {}, {})
     broker.enqueue(message)
     with server.client() as client:
         client.config_set("maxmemory", 1)

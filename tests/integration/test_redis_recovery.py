@@ -65,7 +65,7 @@ def test_everything_that_a_killed_worker_held_runs_elsewhere(fleet: Fleet) -> No
     assert sorted(seen) == list(range(count))
     wait_until(
         lambda: (
-            not any(process.broker_id in key for key in fleet.keys() if not key.startswith("__workers__:"))
+            not any(process.broker_id in key for key in fleet.present() if not key.startswith("__workers__:"))
         )
     )
     assert fleet.client.zscore(fleet.key("__heartbeats__"), process.broker_id) is None
@@ -80,13 +80,13 @@ def test_a_worker_that_is_known_to_be_dead_is_reclaimed_at_once(fleet: Fleet) ->
     assert held >= 3
     assert broker.reclaim(process.broker_id) == held
     assert fleet.client.llen(fleet.key(QUEUE)) == count - 1  # one is delayed
-    assert not any(process.broker_id in key for key in fleet.keys())
+    assert not any(process.broker_id in key for key in fleet.present())
     assert fleet.client.zscore(fleet.key("__heartbeats__"), process.broker_id) is None
     assert broker.reclaim(process.broker_id) == broker.reclaim("never heard of") == 0
 
 
 def test_delayed_messages_in_the_hands_of_a_dead_worker_come_back(fleet: Fleet) -> None:
-    """Held between being taken from the `.DQ` and being kept by time, or between being due and being moved."""
+    """Held before they were kept by their due time, or after that and before they were moved."""
     broker = fleet.broker(heartbeat_timeout=TIMEOUT)
     _, seen = noting(broker)
     for number in range(3):
@@ -121,8 +121,8 @@ def test_a_dead_foreign_worker_is_looked_after_whatever_its_queues(fleet: Fleet)
         assert fleet.client.llen(fleet.key("of others")) == 1
         assert fleet.client.llen(fleet.key("of others.DQ")) == 1
         assert fleet.client.llen(fleet.key("of * [others]?")) == 1
-        assert not any(key.startswith("__acks__.dead.") for key in fleet.keys())
-        assert sum(key.startswith("__acks__.dead-but-not-the-same.") for key in fleet.keys()) == 4
+        assert not any(key.startswith("__acks__.dead.") for key in fleet.present())
+        assert sum(key.startswith("__acks__.dead-but-not-the-same.") for key in fleet.present()) == 4
     finally:
         alive.set()
         beating.join()
@@ -139,17 +139,19 @@ def test_two_processes_that_see_the_same_dead_worker_double_nothing(fleet: Fleet
             fleet.client.hset(fleet.key(f"{QUEUE}.msgs"), f"id-{number}", wire("note", number))
             fleet.client.sadd(fleet.key(f"__acks__.dead-{round_}.{QUEUE}"), f"id-{number}")
         fleet.silence(f"dead-{round_}")
-        wait_until(lambda: sum(map(len, seen)) >= round_ * 100 + 100, timeout=15)
+        wait_until(lambda expected=round_ * 100 + 100: sum(map(len, seen)) >= expected, timeout=15)
     brokers[0].join(QUEUE, interval=5, timeout=5_000)
     assert sorted(number for ran in seen for number in ran) == list(range(300))
 
 
-def test_a_worker_has_told_that_it_lives_before_it_holds_anything(fleet: Fleet) -> None:
+def test_a_worker_has_told_that_it_lives_before_it_holds_anything(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nobody looks for what is held by somebody who was never heard of."""
     broker = fleet.broker()
     broker.enqueue(nbqueue.Message(QUEUE, "nobody", (), {}, {}))
+    monkeypatch.setattr(broker.attend(), "_sign_on", lambda now: None)  # it would come at any time
     for kind in (QUEUE, f"{QUEUE}.DQ"):
-        broker.attend().known = False
         fleet.client.delete(fleet.key("__heartbeats__"))
         consumer = broker.consume(kind, timeout=20)
         next(consumer)
@@ -204,15 +206,34 @@ def test_a_message_is_not_pushed_to_a_worker_that_is_stopped_for_long(fleet: Fle
     assert fleet.client.zscore(fleet.key("__heartbeats__"), frozen.broker_id) is not None
 
 
+def test_a_worker_that_was_forgotten_is_known_again_soon(fleet: Fleet) -> None:
+    broker = fleet.broker(heartbeat_timeout=400)
+    fleet.worker(broker)
+    wait_until(lambda: fleet.client.hexists(fleet.key("__workers__"), broker.broker_id))
+    fleet.client.delete(fleet.key("__workers__"), fleet.key("__heartbeats__"))
+    wait_until(lambda: fleet.client.hexists(fleet.key("__workers__"), broker.broker_id))
+    assert fleet.client.zscore(fleet.key("__heartbeats__"), broker.broker_id) is not None
+
+
 # -- what kills its workers ----------------------------------------------------------------------------------
 
 
-def test_a_message_that_kills_its_workers_is_put_away_and_its_neighbours_are_not(fleet: Fleet) -> None:
+@pytest.mark.parametrize("comes", ["first", "after others"])
+def test_a_message_that_kills_its_workers_is_put_away_and_its_neighbours_are_not(
+    fleet: Fleet, comes: str
+) -> None:
+    """Neither those that wait behind it, nor those that are done and not yet acknowledged."""
     broker = fleet.broker(max_deaths=2)
     die, note = fleet.actor(broker, "die"), fleet.actor(broker, "note")
-    broker.enqueue_many([die.message(666), *(note.message(number) for number in range(3))])
+    [killer, *_] = broker.enqueue_many([die.message(666), *(note.message(number) for number in range(3))])
     for _ in range(3):
         assert broker.list_dead(QUEUE) == []
+        killers_id = killer.options["redis_message_id"]
+        fleet.client.lrem(fleet.key(QUEUE), 0, killers_id)
+        if comes == "first":
+            fleet.client.lpush(fleet.key(QUEUE), killers_id)
+        else:
+            fleet.client.rpush(fleet.key(QUEUE), killers_id)
         process = fleet.process(threads=1)
         assert process.process.wait(30) == -signal.SIGKILL
         broker.reclaim(process.broker_id)

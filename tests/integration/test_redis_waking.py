@@ -59,7 +59,7 @@ def test_an_idle_worker_runs_what_comes_from_anybody(fleet: Fleet) -> None:
 
 def test_a_message_between_the_look_and_the_wait_is_not_missed(fleet: Fleet) -> None:
     broker, producer = fleet.broker(), fleet.broker()
-    note, seen = noting(broker)
+    _, seen = noting(broker)
     fleet.worker(broker, threads=1)
     sent = nbqueue.actor(lambda number: None, broker=producer, actor_name="note", queue_name=QUEUE)
     for number in range(2_000):
@@ -125,7 +125,7 @@ def test_a_server_that_cannot_wake_is_polled(fleet: Fleet) -> None:
 
 
 def test_an_idle_process_sends_at_most_a_command_a_second(fleet: Fleet) -> None:
-    """With 1, 10 and 100 queues, at once and each on a server of its own, so that it takes the time of one."""
+    """With 1, 10 and 100 queues, each on a server of its own, so that it takes the time of one."""
     from ..servers import RedisServer
 
     with RedisServer() as first, RedisServer() as second, RedisServer() as third:
@@ -135,7 +135,7 @@ def test_an_idle_process_sends_at_most_a_command_a_second(fleet: Fleet) -> None:
                 broker = idle.broker([f"queue-{index}" for index in range(number)])
                 idle.worker(broker)
                 wait_until(lambda broker=broker: is_armed(broker))
-                # The first look at delayed messages and the first burial are over; the next one is in an hour.
+                # The first look at delayed messages and the first burial are over.
                 wait_until(lambda idle=idle, number=number: calls(idle, "zrangebyscore") >= 2 * number)
             before = [commands(idle) for idle in fleets]
             end = time.monotonic() + WATCHED
@@ -179,7 +179,7 @@ def test_what_a_busy_worker_was_given_goes_to_another(fleet: Fleet) -> None:
         limit = time.monotonic() + 0.2
         while fleet.client.llen(fleet.key(QUEUE)) < 2 and time.monotonic() < limit:
             time.sleep(0.005)
-    wait_until(lambda: not [key for key in fleet.keys() if ":inbox:" in key])
+    wait_until(lambda: not [key for key in fleet.present() if ":inbox:" in key])
     waiting = fleet.client.llen(fleet.key(QUEUE))
     idle = fleet.process(threads=1)
     wait_until(lambda: len(fleet.log("ran")) >= waiting)
@@ -202,7 +202,7 @@ def test_a_paused_worker_takes_nothing_and_keeps_nothing(fleet: Fleet) -> None:
         worker.pause()
         note.send(1_000 + number)
         wait_until(lambda: fleet.client.llen(fleet.key(QUEUE)) == 1)
-        assert not any(":inbox:" in key for key in fleet.keys())
+        assert not any(":inbox:" in key for key in fleet.present())
         assert fleet.held() == 0
         other = fleet.broker()
         [body] = other.do_fetch(QUEUE, 1)
@@ -236,7 +236,7 @@ def test_a_worker_that_was_stopped_leaves_no_keys_behind(fleet: Fleet, again: bo
         wait_until(lambda number=number: {number, number + 10} <= set(seen))
         worker.stop(timeout=5_000)
     broker.close()
-    assert fleet.keys() == set()
+    assert fleet.present() == set()
 
 
 def test_a_worker_that_was_stopped_gives_back_what_it_had_not_run(fleet: Fleet) -> None:
@@ -255,7 +255,7 @@ def test_a_worker_that_was_stopped_gives_back_what_it_had_not_run(fleet: Fleet) 
     assert process.process.wait(10) == 0
     assert sorted(fleet.log("ran")) == [0]
     assert fleet.client.llen(fleet.key(QUEUE)) == 29
-    assert fleet.keys() <= {
+    assert fleet.present() <= {
         QUEUE,
         f"{QUEUE}.msgs",
         f"{QUEUE}.DQ",

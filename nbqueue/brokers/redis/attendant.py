@@ -1,10 +1,10 @@
 """Waits on the server for all consumers of a process, and keeps their broker alive, in one thread.
 
-For each queue that came up empty a connection of its own blocks in `BLMOVE queue inbox`: a message that is pushed
-wakes one of the waiting processes and is nowhere lost if that dies, for the inbox belongs to what is taken back
-from the dead. The thread sleeps in a selector on these connections until the next duty: the heartbeat, the moment
-at which a silent worker counts as dead, delayed messages of other processes, old dead letters. An idle process so
-sends less than one command a second.
+For each queue that came up empty a connection of its own blocks in `BLMOVE queue inbox`: a message that is
+pushed wakes one of the waiting processes and is nowhere lost if that dies, for the inbox belongs to what is
+taken back from the dead. The thread sleeps in a selector on these connections until the next duty: the
+heartbeat, the moment at which a silent worker counts as dead, delayed messages of other processes, old dead
+letters. An idle process so sends less than one command a second.
 
 An id that nobody here takes out of the inbox soon goes back to the queue, for another process. Queues beyond
 `MOST_LINKS`, and all of a server older than 6.2, are looked at every second (tenth of a second) instead.
@@ -89,8 +89,6 @@ class Attendant(threading.Thread):
         self._links = 0
         self._can_block: bool | None = None
         self._down = False
-        #: Whether the server knows that this broker lives.
-        self.known = False
         self._duties: dict[str, float] = {}
         self._told: dict[str, float] = {}
         self._again: set[Line] = set()
@@ -329,8 +327,7 @@ class Attendant(threading.Thread):
                 self._sign_on(now)
             elif name == "beat":
                 self._duties["beat"] = now + RETRY
-                if maintenance.beat():
-                    maintenance.sign_on()  # the others took it for dead
+                maintenance.sign_on()  # others may have taken it for dead, and forgotten it
                 self._duties["beat"] = now + maintenance.heartbeat_interval
                 self._look_for_missed()
             elif name == "dead":
@@ -353,7 +350,6 @@ class Attendant(threading.Thread):
         """Tell that this broker lives; after an outage have every consumer look again."""
         self._duties["sign on"] = now + RETRY
         self.broker.maintenance.sign_on()
-        self.known = True
         del self._duties["sign on"]
         self._duties.setdefault("dead", now)
         self._duties.setdefault("due", now + LOOK_AT_DUE)
@@ -370,7 +366,6 @@ class Attendant(threading.Thread):
 
     def _lose_server(self, error: Exception) -> None:
         """Note that the server has gone, and try to reach it until it is back."""
-        self.known = False
         if not self._down and self.running:
             self._down = True
             self.logger.warning("Redis has gone: %s. Trying to reach it.", error)

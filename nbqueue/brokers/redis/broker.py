@@ -1,8 +1,9 @@
 """`RedisBroker`: the contract of brokers on Redis.
 
-State: the declared queues, the broker's id and settings (read at every use, so programs may change them), and the
-`Attendant` that waits on the server for all consumers of this process and keeps the heartbeat; it starts with
-the first consumer. A producer has no thread. A forked child gets a new id and starts without consumers.
+State: the declared queues, the broker's id and settings (read at every use, so programs may change them),
+and the `Attendant` that waits on the server for all consumers of this process and keeps the heartbeat; it
+starts with the first consumer. A producer has no thread. A forked child gets a new id and starts without
+consumers.
 """
 
 from __future__ import annotations
@@ -197,14 +198,16 @@ class RedisBroker(Broker):
     def reclaim(self, broker_id: str) -> int:
         """Put what a broker that is known to be dead held back into its queues, at once.
 
-        Returns how many messages that were. Never call it for one that may live: its messages would run twice.
+        Returns how many messages that were. Never call it for one that may live: its messages would run
+        twice.
         """
         return self.maintenance.reclaim(broker_id)
 
     def unschedule(self, queue_name: str) -> int:
         """Put delayed messages back on the list where compatible workers look for them; return how many.
 
-        For a roll-back to such workers, once no worker of nbqueue consumes the queue: it would take them again.
+        For a roll-back to such workers, once no worker of nbqueue consumes the queue: it would take them
+        again.
         """
         return self.commands.unschedule(self.keys, dq_name(queue_name))
 

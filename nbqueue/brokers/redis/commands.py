@@ -1,7 +1,7 @@
 """What a Redis broker says to its server: one method an exchange, each atomic.
 
-Handed ids and bytes, hands back ids and bytes; knows keys and scripts, neither messages nor hooks. Errors of the
-client library leave here as nbqueue's (`translated`). Any thread.
+Handed ids and bytes, hands back ids and bytes; knows keys and scripts, neither messages nor hooks. Errors
+of the client library leave here as nbqueue's (`translated`). Any thread.
 """
 
 from __future__ import annotations

@@ -36,9 +36,10 @@ NEVER = 10**15
 
 @contextlib.contextmanager
 def refusals_are_losses() -> Iterator[None]:
-    """Turn what a server refuses (a key of the wrong type, a lack of memory or of permission) into a lost connection.
+    """Turn what a server refuses into a lost connection.
 
-    A worker then keeps what is unsettled, says so once, and tries until the server does it.
+    A key of the wrong type, a lack of memory or of permission: a worker then keeps what is unsettled, says
+    so once, and tries until the server does it.
     """
     try:
         yield
@@ -249,11 +250,6 @@ class RedisConsumer(BatchConsumer):
     def _taking(self) -> Iterator[Callable[[Fetched], None]]:
         """Enter to take ids from the server; yields what notes them."""
         held, name = self.broker.held, self.queue_name
-        attendant = self.broker.attendant
-        if attendant is not None and not attendant.known:
-            # Before this process holds anything: nobody would look for what a stranger held.
-            self.broker.maintenance.beat()
-            attendant.known = True
         with held.locks[name]:
             if name in held.in_doubt:
                 self._recover()
@@ -384,7 +380,7 @@ class DelayedConsumer(RedisConsumer):
 
     @refusals_are_losses()
     def forward(self, due: list[tuple[MessageProxy, Message[Any]]]) -> list[Message[Any]]:
-        """Move due messages into their queue in one exchange, as the copies given; return what was published."""
+        """Move due messages into their queue in one exchange, as the copies given; return those."""
         from .broker import addressed
 
         broker = self.broker

@@ -18,7 +18,12 @@ local function demand(key, kind)
     end
 end
 local wrong = demand(KEYS[1], 'list') or demand(KEYS[2], 'hash') or demand(KEYS[3], 'set') or demand(KEYS[4], 'list')
-    or demand(KEYS[8], 'hash')
+local returned = redis.call('TYPE', KEYS[8]).ok
+if returned == 'none' then
+    returned = nil
+else
+    wrong = wrong or demand(KEYS[8], 'hash')
+end
 if not wrong and ARGV[4] ~= '0' then
     wrong = demand(KEYS[5], 'zset') or demand(KEYS[6], 'hash') or demand(KEYS[7], 'hash')
 end
@@ -57,7 +62,6 @@ if rejected > 0 then
         end
     end
 end
-local returned = (#gone > 0 or want > 0) and redis.call('EXISTS', KEYS[8]) == 1
 for first = 1, #gone, 1000 do
     local last = math.min(first + 999, #gone)
     redis.call('HDEL', KEYS[2], unpack(gone, first, last))

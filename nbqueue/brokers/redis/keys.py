@@ -6,14 +6,15 @@
 | `NS:__acks__.ID.Q` | ids that ID holds |
 | `NS:Q.XQ`, `NS:Q.XQ.msgs` | dead ids by time; their bytes |
 | `NS:__heartbeats__` | when each broker was last heard of |
-| `NS:__acks__.ID:inbox:Q` | ours: an id that was pushed to the idle consumer ID. Looks like held ids to others, who then don't forget ID before nbqueue has taken it back |
+| `NS:__acks__.ID:inbox:Q` | ours: an id that was pushed to the idle consumer ID |
 | `NS:Q.DQ.due`, `NS:__due__` | ours: delayed ids by due time; the nearest due time of each queue |
-| `NS:Q.returned` | ours: ids that came back from dead workers, how often, how many deaths while running, whether running |
+| `NS:Q.returned` | ours: ids that came back from the dead: how often, deaths while running, whether running |
 | `NS:Q.XQ.why` | ours: JSON with the error of each dead letter |
 | `NS:__workers__` | ours: JSON about each broker that has consumers (its queues, host and process) |
 
-An empty namespace leaves out `NS:`. In a cluster the namespace has a hash tag (`{nbqueue}`), so that all keys
-are in one slot.
+An inbox looks like held ids to others, who then don't forget ID before nbqueue has taken it back. An empty
+namespace leaves out `NS:`. In a cluster the namespace has a hash tag (`{nbqueue}`), so that all keys are in
+one slot.
 """
 
 from __future__ import annotations

@@ -42,18 +42,18 @@ class Maintenance:
         """The name that the server knows of the connections on which a broker waits."""
         return f"nbqueue:{broker_id}"
 
-    def beat(self) -> bool:
-        """Note that this broker lives; return whether it was unknown, or had been forgotten."""
+    def beat(self) -> None:
+        """Note that this broker lives."""
         broker = self.broker
         heard = (current_millis(), broker.broker_id)
-        return bool(broker.commands.even_full(broker.keys, "ZADD", [broker.keys.heartbeats], *heard))
+        broker.commands.even_full(broker.keys, "ZADD", [broker.keys.heartbeats], *heard)
 
     def sign_on(self) -> None:
         """Write down which queues this broker consumes, and that it lives."""
         broker = self.broker
+        self.beat()  # first: by this it is found, should it die
         about = (broker.broker_id, broker.describe())
         broker.commands.even_full(broker.keys, "HSET", [broker.keys.workers], *about)
-        self.beat()
 
     def sign_off(self) -> None:
         """Be forgotten, unless something is still held (the others will find it)."""
@@ -65,8 +65,8 @@ class Maintenance:
             with translated(broker.client):
                 if names and broker.client.exists(*held, *inboxes):
                     return
-                broker.client.zrem(keys.heartbeats, broker.broker_id)
                 broker.client.hdel(keys.workers, broker.broker_id)
+                broker.client.zrem(keys.heartbeats, broker.broker_id)  # last: by this it is found
         except Exception as error:
             self.logger.debug("Signing off failed: %s", error)
 
@@ -163,8 +163,8 @@ class Maintenance:
             dead += died
         if refusal is None:
             with translated(broker.client):
-                broker.client.zrem(keys.heartbeats, broker_id)
                 broker.client.hdel(keys.workers, broker_id)
+                broker.client.zrem(keys.heartbeats, broker_id)  # last: by this it is found
         if back or dead:
             self.logger.warning(
                 "Worker %s is dead: %d of its messages went back to their queues, %d to the dead letters.",
@@ -179,8 +179,9 @@ class Maintenance:
     def _cut_off(self, broker_id: str) -> None:
         """Close the connections on which a broker waits that seems dead.
 
-        The server may think that they live (a machine that lost its power, a process that was stopped), and would
-        push messages into an inbox at which nobody looks any more. A broker that lives after all connects again.
+        The server may think that they live (a machine that lost its power, a process that was stopped), and
+        would push messages into an inbox at which nobody looks any more. A broker that lives after all
+        connects again.
         """
         broker = self.broker
         try:
@@ -229,8 +230,8 @@ class Maintenance:
             self._reclaim(broker_id, queue_name)
             if not self._queues_held_by(broker_id):
                 with translated(broker.client):
-                    broker.client.zrem(keys.heartbeats, broker_id)
                     broker.client.hdel(keys.workers, broker_id)
+                    broker.client.zrem(keys.heartbeats, broker_id)  # last: by this it is found
         self._bury(queue_name)
 
 

@@ -15,10 +15,13 @@ from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from redis.exceptions import OutOfMemoryError
+
 from ...encoder import Encoder
 from ...errors import ConnectionClosed, ResultTimeout
 from ...logging import get_logger
 from ...redis import make_client, translated
+from ...redis.scripts import Script, load
 from ...redis.subscriber import Subscriber
 from ..backend import Missing, ResultBackend
 from .redis_callbacks import FIRST_PAUSE, LONGEST_PAUSE, Callbacks
@@ -101,13 +104,20 @@ class RedisBackend(ResultBackend):
 
     def _store(self, key: str, value: Any, ttl: int) -> None:
         data = self.encode(value)
+        small = len(data) <= PUBLISHED_SIZE
         with translated(self.client), self.client.pipeline(transaction=True) as pipe:
             pipe.delete(key)
             pipe.lpush(key, data)
             pipe.pexpire(key, int(ttl))
             # By its name: in a cluster, redis-py keeps `publish` out of pipelines, needlessly.
-            pipe.execute_command("PUBLISH", key, data if len(data) <= PUBLISHED_SIZE else b"")
-            pipe.execute()
+            pipe.execute_command("PUBLISH", key, data if small else b"")
+            try:
+                pipe.execute()
+            except OutOfMemoryError:
+                if not small:
+                    raise
+                # The message that ends with it frees about as much.
+                Script(self.client, load(__file__, "store_even_full.lua"))((key,), (data, int(ttl)))
 
     def _wait(self, message: AnyMessage, timeout: float) -> Any:
         deadline = time.monotonic() + timeout / 1000
