@@ -11,6 +11,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 ARGS ?=
+# Tests mostly wait, for servers and for each other: more processes than cores.
+JOBS ?= 4
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -29,7 +31,7 @@ lab: $(STAMPS)/lab  ## open the quickstart notebook in JupyterLab
 
 .PHONY: test
 test: $(STAMPS)/test services  ## run every test in its short form (ARGS="-k name" for some)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 .PHONY: soak
 soak: $(STAMPS)/test services  ## run the long tests: crashes, idling, memory
@@ -56,7 +58,7 @@ services:  ## install the servers that the tests start, or say how
 
 .PHONY: clean
 clean:  ## remove the environment and the caches
-	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	@rm -rf $(VENV) .venv-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 
 # A stamp is fresh while pyproject.toml is older than it and the environment still runs from this folder.
 $(STAMPS)/%: pyproject.toml tools/environment $(STAMPS)/made

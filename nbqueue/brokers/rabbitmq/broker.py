@@ -1,18 +1,18 @@
 """`RabbitmqBroker`: the contract of brokers on RabbitMQ.
 
 Two connections a process, each with a thread: one publishes for all, one consumes. Queues are declared, looked at
-and emptied over short connections of the calling thread. `connection` and `channel` are blocking ones of the
-calling thread, for programs that want them. A forked child starts with no connection.
+and emptied over short connections of the calling thread. A forked child starts with no connection.
 """
 
 from __future__ import annotations
 
-import contextlib
+import atexit
 import os
 import threading
 import time
+import uuid
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -26,15 +26,25 @@ except ImportError as error:
 from ...broker import Broker, QueueSizes, delayed_copy
 from ...common import current_millis, dq_name, q_name, xq_name
 from ...dead_letters import DeadLetter
-from ...errors import BrokerError, ConnectionClosed, ConnectionFailed, QueueJoinTimeout
+from ...errors import (
+    BrokerConnectionError,
+    BrokerError,
+    ConnectionClosed,
+    ConnectionFailed,
+    QueueJoinTimeout,
+)
 from ...message import Message
-from ...middleware import Middleware
+from ...middleware import Middleware, TimeLimit
 from ...proxy import MessageProxy
-from .consumer import Consuming, DelayedConsumer, RabbitmqConsumer, dead_properties, target_of_dead
+from .connections import BlockingConnections, connection_parameters
+from .consumer import Consuming, RabbitmqConsumer
+from .delayed import DelayedConsumer
 from .link import Link
-from .publisher import Outgoing, Publisher
-from .topology import Topology, declare_delay, delay_for, delay_name, names
-from .troubles import addresses, explain_channel, explain_connection
+from .proxy import dead_properties
+from .publisher import Batch, Outgoing, Publisher
+from .started import PREFIX
+from .topology import Topology, declare_delay, delay_for, delay_name, delay_of, names
+from .troubles import LONGEST_UNACKNOWLEDGED, NotThere, addresses
 
 MAX_ENQUEUE_ATTEMPTS = 6
 MAX_DECLARE_ATTEMPTS = 2
@@ -44,7 +54,7 @@ DEFAULT_MAX_DEATHS = 5
 BLOCKED_TIMEOUT = 60.0
 
 
-class RabbitmqBroker(Broker):
+class RabbitmqBroker(BlockingConnections, Broker):
     """A broker on RabbitMQ 3.10 or newer.
 
     Parameters:
@@ -83,7 +93,7 @@ class RabbitmqBroker(Broker):
             raise ValueError(f"queue_type must be 'classic' or 'quorum', not {queue_type!r}.")
         if queue_type == "quorum" and max_priority is not None:
             raise ValueError("Quorum queues have no priorities: leave out max_priority.")
-        self.parameters = _connection_parameters(url, parameters, kwargs)
+        self.parameters = connection_parameters(url, parameters, kwargs)
         self.confirm_delivery = confirm_delivery
         self.max_priority = max_priority
         self.max_deaths = max_deaths
@@ -91,6 +101,7 @@ class RabbitmqBroker(Broker):
         self.topology = Topology(max_priority=max_priority, queue_type=queue_type)
         self.queues: set[str] = set()
         self.queues_pending: set[str] = set()
+        self._warned_of: set[str] = set()
         self.connections: set[Any] = set()
         self.channels: set[Any] = set()
         self._make_links()
@@ -98,73 +109,11 @@ class RabbitmqBroker(Broker):
 
     def _make_links(self) -> None:
         self.state = threading.local()
+        self._id = uuid.uuid4().hex[:12]
         self._declaring = threading.RLock()
         self._delays: set[int] = set()
         self.publisher = Publisher(self._all_parameters, blocked_timeout=self.blocked_timeout)
         self.consuming = Consuming(partial(Link, "nbqueue-rabbitmq-consumer", self._all_parameters))
-
-    @property
-    def _all_parameters(self) -> list[Any]:
-        return list(self.parameters) if isinstance(self.parameters, list) else [self.parameters]
-
-    # -- blocking connections of the calling thread --------------------------------------------------------
-
-    @property
-    def connection(self) -> Any:
-        """A blocking connection of this thread, opened when first asked for."""
-        connection = getattr(self.state, "connection", None)
-        if connection is None:
-            connection = self.state.connection = self._connect()
-            self.connections.add(connection)
-        return connection
-
-    @connection.deleter
-    def connection(self) -> None:
-        del self.channel
-        connection = self.state.__dict__.pop("connection", None)
-        if connection is not None:
-            self.connections.discard(connection)
-            _close(connection)
-
-    @property
-    def channel(self) -> Any:
-        """A blocking channel of this thread, opened when first asked for."""
-        channel = getattr(self.state, "channel", None)
-        if channel is None:
-            channel = self.connection.channel()
-            if self.confirm_delivery:
-                channel.confirm_delivery()
-            self.state.channel = channel
-            self.channels.add(channel)
-        return channel
-
-    @channel.deleter
-    def channel(self) -> None:
-        channel = self.state.__dict__.pop("channel", None)
-        if channel is not None:
-            self.channels.discard(channel)
-            _close(channel)
-
-    def _connect(self) -> Any:
-        try:
-            return pika.BlockingConnection(self.parameters)
-        except pika.exceptions.AMQPError as error:
-            raise ConnectionFailed(explain_connection(error, self._all_parameters)) from error
-        except OSError as error:
-            raise ConnectionFailed(explain_connection(error, self._all_parameters)) from error
-
-    @contextlib.contextmanager
-    def _short_connection(self) -> Iterator[Any]:
-        """A connection for a few questions; yields a function that opens a channel on it."""
-        connection = self._connect()
-        try:
-            yield connection.channel
-        except pika.exceptions.ChannelClosedByBroker as error:
-            raise explain_channel(error, "asking about queues") from error
-        except pika.exceptions.AMQPError as error:
-            raise ConnectionClosed(f"The connection to RabbitMQ was lost: {error!r}") from error
-        finally:
-            _close(connection)
 
     # -- queues ------------------------------------------------------------------------------------------
 
@@ -193,7 +142,7 @@ class RabbitmqBroker(Broker):
                 return
             for attempt in range(1, MAX_DECLARE_ATTEMPTS + 1):
                 try:
-                    with self._short_connection() as channel:
+                    with self.short_connection() as channel:
                         self._declaring_channel = channel()
                         self._declare_queue(queue_name)
                         self._declare_dq_queue(queue_name)
@@ -224,14 +173,34 @@ class RabbitmqBroker(Broker):
             return
         with self._declaring:
             if delay not in self._delays:
-                with self._short_connection() as channel:
+                with self.short_connection() as channel:
                     declare_delay(channel(), delay)
                 self._delays.add(delay)
 
+    def started_name(self, queue_name: str) -> str:
+        """Return the name of the private queue that this process's consumer of a queue has: see `started`."""
+        return f"{PREFIX}.{self._id}.{queue_name}"
+
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> RabbitmqConsumer:
         self.declare_queue(queue_name, ensure=True)
+        self._warn_of_long_actors(queue_name)
         kind = DelayedConsumer if queue_name != q_name(queue_name) else RabbitmqConsumer
         return kind(self, queue_name, prefetch, timeout)
+
+    def _warn_of_long_actors(self, queue_name: str) -> None:
+        usual = next((m.time_limit for m in self.middleware if isinstance(m, TimeLimit)), float("inf"))
+        for actor in list(self.actors.values()):
+            limit = actor.options.get("time_limit") or usual
+            known = actor.actor_name in self._warned_of
+            if actor.queue_name == queue_name and limit > LONGEST_UNACKNOWLEDGED and not known:
+                self._warned_of.add(actor.actor_name)
+                self.logger.warning(
+                    "Actor %r may run for %s ms. RabbitMQ takes a message back that is not acknowledged within "
+                    "its consumer_timeout (rabbitmq.conf; %d ms by default), and it runs again.",
+                    actor.actor_name,
+                    limit,
+                    LONGEST_UNACKNOWLEDGED,
+                )
 
     # -- messages ----------------------------------------------------------------------------------------
 
@@ -279,6 +248,7 @@ class RabbitmqBroker(Broker):
 
         Raises:
           ConnectionClosed: it did not succeed in several attempts; some may have been published.
+          BrokerError: the server refuses some.
         """
         confirmed = self.confirm_delivery if confirmed is None else confirmed
         waiting = list(messages)
@@ -286,38 +256,51 @@ class RabbitmqBroker(Broker):
         for attempt in range(MAX_ENQUEUE_ATTEMPTS):
             if attempt:
                 time.sleep(min(0.05 * 2**attempt, 1.0))
+            batch = Batch(waiting, confirmed=confirmed)
             try:
-                unroutable = self.publisher.publish(waiting, confirmed=confirmed)
+                self.publisher.publish(batch)
+                trouble, gone = None, True
             except ConnectionFailed:
                 raise
             except ConnectionClosed as error:
-                trouble = error
-                self._forget_declared(waiting)
-                continue
-            if not unroutable:
+                trouble, gone = error, isinstance(error, NotThere)
+            except BrokerConnectionError:
+                raise  # the server takes nothing
+            except BrokerError:
+                # Whose message it was is not known, as all share a channel: each tries on its own.
+                self._publish_alone(batch.unsent())
                 return
-            trouble = None
-            waiting = unroutable
-            self._forget_declared(waiting)
+            waiting = batch.unsent()
+            if not waiting:
+                return
+            if gone:
+                self._declare_anew(waiting)
         raise ConnectionClosed(
             f"{len(waiting)} messages could not be published in {MAX_ENQUEUE_ATTEMPTS} attempts: "
-            f"{trouble or 'their queues are not there'}."
+            f"{trouble or 'their queues are not there, or the server refuses them'}."
         )
 
-    def _forget_declared(self, messages: Sequence[Outgoing]) -> None:
-        """Declare queues (and delay queues) anew: they may be gone."""
-        for message in messages:
-            if message.exchange:
-                self._delays.clear()
-                self.ensure_delay(int(message.exchange.rpartition(".")[2]) * 1000)
-            name = q_name(message.routing_key)
-            if name in self.queues:
-                self.queues_pending.add(name)
-                self.declare_queue(name, ensure=True)
+    def _publish_alone(self, messages: Sequence[Outgoing]) -> None:
+        with self.short_connection("publishing") as open_channel:
+            channel = open_channel()
+            channel.confirm_delivery()
+            for message in messages:
+                channel.basic_publish(
+                    message.exchange, message.routing_key, message.body, message.properties, mandatory=True
+                )
+
+    def _declare_anew(self, messages: Sequence[Outgoing]) -> None:
+        """Declare the queues of messages, and delay queues on their way, which may be gone."""
+        for length in {delay_of(message.exchange) for message in messages if message.exchange}:
+            self._delays.discard(length)
+            self.ensure_delay(length)
+        for name in {q_name(message.routing_key) for message in messages} & self.queues:
+            self.queues_pending.add(name)
+            self.declare_queue(name, ensure=True)
 
     def bury(self, dead: Sequence[tuple[MessageProxy, str]], queue_name: str) -> None:
         """Publish messages, with why they died (JSON), to the dead letters of a queue."""
-        target = target_of_dead(queue_name)
+        target = xq_name(q_name(queue_name))
         outgoing = [
             Outgoing(target, getattr(m, "_body", None) or m.encode(), dead_properties(why)) for m, why in dead
         ]
@@ -325,12 +308,12 @@ class RabbitmqBroker(Broker):
 
     def bury_body(self, body: bytes, why: str, queue_name: str) -> None:
         """Publish bytes that are no message to the dead letters of a queue."""
-        self.publish([Outgoing(target_of_dead(queue_name), body, dead_properties(why))], confirmed=True)
+        self.publish([Outgoing(xq_name(q_name(queue_name)), body, dead_properties(why))], confirmed=True)
 
     def get_queue_message_counts(self, queue_name: str) -> tuple[int, int, int]:
         """Return how many messages are ready in the queue, its `.DQ` and its `.XQ`."""
         self.declare_queue(queue_name, ensure=True)
-        with self._short_connection() as channel:
+        with self.short_connection() as channel:
             return self._counts(channel(), queue_name)
 
     def _counts(self, channel: Any, queue_name: str) -> tuple[int, int, int]:
@@ -340,7 +323,7 @@ class RabbitmqBroker(Broker):
         return ready, delayed, dead
 
     def flush(self, queue_name: str) -> None:
-        with self._short_connection() as channel:
+        with self.short_connection() as channel:
             for name in names(queue_name):
                 try:
                     channel().queue_purge(name)
@@ -367,7 +350,7 @@ class RabbitmqBroker(Broker):
         deadline = None if timeout is None else time.monotonic() + timeout / 1000
         successes = 0
         self.declare_queue(queue_name, ensure=True)
-        with self._short_connection() as open_channel:
+        with self.short_connection() as open_channel:
             channel = open_channel()
             while successes < min_successes:
                 if deadline is not None and time.monotonic() > deadline:
@@ -381,10 +364,7 @@ class RabbitmqBroker(Broker):
     def close(self) -> None:
         self.consuming.link.close()
         self.publisher.close()
-        for closable in [*self.channels, *self.connections]:
-            _close(closable)
-        self.channels.clear()
-        self.connections.clear()
+        self._close_blocking()
 
     # -- what people and front ends ask --------------------------------------------------------------------
 
@@ -396,13 +376,13 @@ class RabbitmqBroker(Broker):
         return f"{type(self).__name__} {self.address}"
 
     def probe(self) -> str:
-        with self._short_connection() as channel:
+        with self.short_connection() as channel:
             properties = channel().connection._impl.server_properties or {}
         return f"RabbitMQ {properties.get('version', '')}".strip()
 
     def queue_sizes(self) -> list[QueueSizes]:
         sizes = []
-        with self._short_connection() as open_channel:
+        with self.short_connection() as open_channel:
             for name in sorted(self.queues):
                 try:
                     ready, delayed, dead = self._counts(open_channel(), name)
@@ -414,7 +394,7 @@ class RabbitmqBroker(Broker):
         return sizes
 
     def listens(self, queue_name: str) -> bool | None:
-        with self._short_connection() as channel:
+        with self.short_connection() as channel:
             try:
                 declared = channel().queue_declare(q_name(queue_name), passive=True)
             except pika.exceptions.ChannelClosedByBroker:
@@ -427,7 +407,7 @@ class RabbitmqBroker(Broker):
         self.declare_queue(queue_name, ensure=True)
         from .dead_letters import read
 
-        with self._short_connection() as channel:
+        with self.short_connection() as channel:
             return read(channel(), q_name(queue_name), limit)
 
     def retry_dead(self, letters: Iterable[DeadLetter]) -> int:
@@ -440,38 +420,9 @@ class RabbitmqBroker(Broker):
 
         return take_out(self, letters, retry=False)
 
-    def open_short_connection(self) -> contextlib.AbstractContextManager[Any]:
-        """A connection of its own for a few commands; gives a function that opens a channel on it."""
-        return self._short_connection()
-
-    def dead_queue(self, queue_name: str) -> str:
-        return xq_name(q_name(queue_name))
-
 
 def _is_priority(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255
-
-
-def _connection_parameters(
-    url: str | list[str] | None, parameters: list[dict[str, Any]] | None, kwargs: dict[str, Any]
-) -> Any:
-    if url is not None:
-        if parameters is not None or kwargs:
-            raise RuntimeError("Give either a url or parameters, not both.")
-        urls = [part for part in url.split(";") if part] if isinstance(url, str) else list(url)
-        made = [pika.URLParameters(part) for part in urls]
-        return made[0] if len(made) == 1 else made
-    if parameters is not None:
-        if kwargs:
-            raise RuntimeError("Give either a list of parameters or keyword arguments, not both.")
-        return [pika.ConnectionParameters(**item) for item in parameters]
-    return pika.ConnectionParameters(**kwargs)
-
-
-def _close(closable: Any) -> None:
-    with contextlib.suppress(pika.exceptions.AMQPError, OSError):
-        if closable.is_open:
-            closable.close()
 
 
 _brokers: weakref.WeakSet[RabbitmqBroker] = weakref.WeakSet()
@@ -481,15 +432,16 @@ def _after_fork() -> None:
     for broker in list(_brokers):
         broker.publisher.link.abandon()
         broker.consuming.link.abandon()
-        for connection in broker.connections:
-            sock = getattr(getattr(getattr(connection, "_impl", None), "_transport", None), "_sock", None)
-            if sock is not None:
-                sock.close()
-        broker.connections.clear()
-        broker.channels.clear()
+        broker._abandon_blocking()
         broker._make_links()
 
 
+def _at_exit() -> None:
+    for broker in list(_brokers):
+        broker.publisher.close()  # what was sent without confirmations is on its way
+
+
+atexit.register(_at_exit)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 

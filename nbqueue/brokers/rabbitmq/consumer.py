@@ -15,9 +15,7 @@ from collections.abc import Callable, Iterable
 from threading import Condition
 from typing import TYPE_CHECKING, Any
 
-import pika
-
-from ...common import q_name, xq_name
+from ...common import q_name
 from ...consumer import BatchConsumer
 from ...errors import BrokerConnectionError, BrokerError, ConnectionClosed, DecodeError
 from ...logging import get_logger
@@ -26,36 +24,18 @@ from ...proxy import MessageProxy
 from ..why import why_of
 from .deliveries import Deliveries
 from .link import Reply
+from .proxy import DEATHS_HEADER, RabbitmqMessageProxy
 from .publisher import Outgoing
-from .topology import delay_for, delay_name
-from .troubles import explain_channel, is_missing_queue
+from .started import Started
+from .troubles import LONGEST_UNACKNOWLEDGED, NotThere, explain_channel, is_too_late
 
 if TYPE_CHECKING:
     from .broker import RabbitmqBroker
 
-#: The header that counts how often a message was sent on because its worker had died with it.
-DELIVERIES_HEADER = "x-nbqueue-deliveries"
-#: The header of dead letters with the reason, as JSON.
-WHY_HEADER = "x-nbqueue-why"
-#: The latest due time (ms) that is told apart from others.
-NEVER = 10**15
 #: What a prefetch grows to at most: AMQP counts it with 16 bits.
 MOST_PREFETCHED = 65_535
-
-
-class RabbitmqMessageProxy(MessageProxy):
-    """A message from RabbitMQ, with the tag by which it is settled."""
-
-    def __init__(
-        self, message: Message[Any], tag: int, redelivered: bool, properties: Any, body: bytes
-    ) -> None:
-        super().__init__(message)
-        self._tag = tag
-        self._body = body
-        self._properties = properties
-        self.redelivered = redelivered
-        self.sent_on = _count_of(properties)
-        self.deliveries = self.sent_on + 1 + redelivered
+#: Seconds in which a message that was moved before it runs has to come back.
+PATIENCE = 15.0
 
 
 class RabbitmqConsumer(BatchConsumer):
@@ -82,6 +62,7 @@ class RabbitmqConsumer(BatchConsumer):
         self._subscribed: int | None = None
         self._changing = False
         self._waiting: list[Reply] = []
+        self._started = Started(broker.started_name(queue_name), queue_name)
         self._link.open()
         broker.consuming.add(self)
         try:
@@ -117,47 +98,69 @@ class RabbitmqConsumer(BatchConsumer):
         if rejected:
             # The reason travels with the dead letter, which a plain rejection could not carry.
             self.broker.bury([(message, why_of(message)) for message in rejected], self.queue_name)
-        tags = []
-        for message in [*acked, *rejected]:
-            if self._holds(message):
-                tag = message._tag
-                self._handed_out.discard(tag)
-                tags.append(tag)
+        tags = [message._tag for message in [*acked, *rejected] if self._holds(message)]
         if tags:
-            self._link.soon(lambda: self._acknowledge(tags))
+            self._settled(tags)
 
     def _holds(self, message: MessageProxy) -> bool:
-        """Whether the message was handed out over the present channel, and not settled."""
-        if getattr(message, "_tag", None) in self._handed_out:
+        """Whether the message was handed out over the present channel, and not settled.
+
+        Tags begin anew with each channel: that of a message from another one is another message's here.
+        """
+        if getattr(message, "_consumer", None) is self and getattr(message, "_tag", None) in self._handed_out:
             return True
         self.logger.warning("Message %s is not of this connection, or was settled before.", message)
         return False
 
+    def _settled(self, tags: list[int]) -> None:
+        """Acknowledge what is done with, in one way or another."""
+        self._handed_out.difference_update(tags)
+        self._link.soon(lambda: self._acknowledge(tags))
+
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
-        tags = [message._tag for message in messages if message._tag in self._handed_out]
+        tags = [
+            message._tag
+            for message in messages
+            if getattr(message, "_consumer", None) is self and message._tag in self._handed_out
+        ]
         self._handed_out.difference_update(tags)
         if tags:
             self._link.soon(lambda: self._give_back(tags))
 
     def starting(self, message: MessageProxy) -> bool:
-        """Count the death that a redelivery tells of: send the message on, with one more delivery on it.
+        """Note on the server that a message which was delivered before is about to run: see `started`.
 
-        Returns whether it may run now: not when it was sent on, and comes again.
+        Returns whether it may run now; not when it is a dead letter instead, or comes again.
         """
-        if not getattr(message, "redelivered", False):
+        deaths = self.broker.max_deaths
+        if not deaths or not isinstance(message, RabbitmqMessageProxy) or message.deliveries == 1:
             return True
-        assert isinstance(message, RabbitmqMessageProxy)
-        count = message.sent_on + 1
-        if self.broker.max_deaths and count > self.broker.max_deaths:
-            error = f"WorkerDied: {self.broker.max_deaths} workers died with this message."
-            self.broker.bury([(message, json.dumps({"error": error, "attempts": count}))], self.queue_name)
-        else:
-            properties = self.broker.properties_of(message)
-            properties.headers = {**(message._properties.headers or {}), DELIVERIES_HEADER: count}
-            self.broker.publish([Outgoing(self.queue_name, message._body, properties)], confirmed=True)
-        self._handed_out.discard(message._tag)
-        self._link.soon(lambda: self._acknowledge([message._tag]))
-        return False
+        if message._consumer is not self or message._tag not in self._handed_out:
+            return False  # its channel is lost: it comes again
+        if message.deaths >= deaths:
+            error = f"WorkerDied: {deaths} workers died while running this message."
+            self.broker.bury([(message, json.dumps({"error": error, "attempts": deaths}))], self.queue_name)
+            self._settled([message._tag])
+            return False
+        if not self._started.is_open:
+            self._link.call(self._open_started)
+        original = message._tag
+        mark, reply = self._started.expect()
+        properties = self.broker.properties_of(message)
+        properties.headers = {**(message._properties.headers or {}), DEATHS_HEADER: message.deaths + 1}
+        properties.correlation_id = mark
+        try:
+            self.broker.publish([Outgoing(self._started.name, message._body, properties)], confirmed=True)
+            reply.wait(PATIENCE)
+        finally:
+            late = self._started.forget(mark)
+        if reply.error is not None:
+            return False  # the channel is lost: both come again
+        if not late:
+            message._tag = reply.value
+            self._handed_out.add(reply.value)
+        self._settled([original])
+        return not late
 
     def rest(self) -> None:
         """Let the server push no more, and give back what is in the buffer."""
@@ -186,23 +189,22 @@ class RabbitmqConsumer(BatchConsumer):
             if not self._buffer and self._lost is not None:
                 raise ConnectionClosed(str(self._lost))
             taken = [self._buffer.popleft() for _ in range(min(n, len(self._buffer)))]
+            self._handed_out.update(tag for tag, *_ in taken)
         messages: list[MessageProxy] = []
         for tag, redelivered, properties, body in taken:
-            self._handed_out.add(tag)
             try:
                 message: Message[Any] = Message.decode(body)
             except DecodeError as error:
                 self.logger.error("A message of %r is a dead letter: %s", self.queue_name, error)
                 self._bury_undecodable(tag, body, error)
             else:
-                messages.append(RabbitmqMessageProxy(message, tag, redelivered, properties, body))
+                messages.append(RabbitmqMessageProxy(message, self, tag, redelivered, properties, body))
         return messages
 
     def _bury_undecodable(self, tag: int, body: bytes, error: DecodeError) -> None:
         why = json.dumps({"error": f"DecodeError: {error}"})
         self.broker.bury_body(body, why, self.queue_name)
-        self._handed_out.discard(tag)
-        self._link.soon(lambda: self._acknowledge([tag]))
+        self._settled([tag])
 
     def _widen(self, n: int) -> None:
         """Have the server push as much as there is demand for, in steps: each means a new subscription."""
@@ -224,9 +226,7 @@ class RabbitmqConsumer(BatchConsumer):
             self._channel = channel
             self._resting = False
             channel.add_on_close_callback(lambda _, reason: self._on_channel_closed(reason, reply))
-            channel.add_on_cancel_callback(
-                lambda _frame: self.lose(ConnectionClosed("The queue was deleted."))
-            )
+            channel.add_on_cancel_callback(lambda _frame: self._on_cancelled(channel))
             self._subscribe(reply)
 
         connection.channel(on_open_callback=opened)
@@ -309,11 +309,34 @@ class RabbitmqConsumer(BatchConsumer):
         channel.add_on_close_callback(lambda _, __: reply.give())
         channel.close()  # the server takes back what was not acknowledged
 
+    def _open_started(self, reply: Reply) -> None:
+        channel = self._channel
+        if channel is None or not channel.is_open:
+            reply.give(error=ConnectionClosed("The connection to RabbitMQ was lost."))
+        else:
+            self._started.open(channel, reply, self._deliveries.add)
+
+    def _on_cancelled(self, channel: Any) -> None:
+        """The server ends the subscription: the queue was deleted, or its node is gone."""
+        self.broker.queues_pending.add(q_name(self.queue_name))
+        self.lose(ConnectionClosed(f"Queue {self.queue_name!r} was deleted, or its node went away."))
+        if channel.is_open:
+            channel.close()  # what it holds of other queues goes back
+
     def _on_channel_closed(self, reason: Any, reply: Reply) -> None:
         if self._channel is None:
             return
         error = explain_channel(reason, f"consuming {self.queue_name!r}")
-        if is_missing_queue(reason):
+        if is_too_late(reason):
+            self.logger.warning(
+                "RabbitMQ takes back all messages that this worker holds of %r, running ones included, because "
+                "one was not acknowledged in time. Actors that run so long need a higher consumer_timeout "
+                "(milliseconds) in rabbitmq.conf; the default is %d. %s",
+                self.queue_name,
+                LONGEST_UNACKNOWLEDGED,
+                error,
+            )
+        if isinstance(error, NotThere):
             self.broker.queues_pending.add(q_name(self.queue_name))
         reply.give(error=error)
         self.lose(error)
@@ -324,53 +347,15 @@ class RabbitmqConsumer(BatchConsumer):
             if self._lost is None:
                 self._lost = error
             self._buffer.clear()
+            self._handed_out.clear()
             self._bell.notify_all()
         self._channel = None
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
             waiter.give(error=error)
-        self._handed_out.clear()
-        self._deliveries = Deliveries()
+        self._started.lose(error)
         if self.on_arrival is not None:
             self.on_arrival()
-
-
-class DelayedConsumer(RabbitmqConsumer):
-    """Hands out the messages of a `.DQ` that are due soon, and sends the others to where they wait for longer."""
-
-    def _take(self, n: int) -> list[MessageProxy]:
-        soon: list[MessageProxy] = []
-        later: dict[int, list[MessageProxy]] = {}
-        now = time.time() * 1000
-        for message in super()._take(n):
-            eta = message.options.get("eta")
-            delay = None
-            if isinstance(eta, (int, float)) and not isinstance(eta, bool) and eta == eta:
-                delay = delay_for(min(eta, NEVER) - now)
-            if delay is None:
-                soon.append(message)
-            else:
-                later.setdefault(delay, []).append(message)
-        for delay, messages in later.items():
-            self._send_on(delay, messages)
-        return soon
-
-    def _send_on(self, delay: int, messages: list[MessageProxy]) -> None:
-        broker = self.broker
-        broker.ensure_delay(delay)
-        outgoing = [
-            Outgoing(
-                self.queue_name,
-                message._body,
-                broker.properties_of(message),
-                exchange=delay_name(delay),
-            )
-            for message in messages
-        ]
-        broker.publish(outgoing, confirmed=True)
-        tags = [message._tag for message in messages]
-        self._handed_out.difference_update(tags)
-        self._link.soon(lambda: self._acknowledge(tags))
 
 
 class Consuming:
@@ -398,17 +383,3 @@ class Consuming:
     def _on_lost(self, error: BrokerConnectionError) -> None:
         for consumer in self.consumers:
             consumer.lose(error)
-
-
-def _count_of(properties: Any) -> int:
-    value = (getattr(properties, "headers", None) or {}).get(DELIVERIES_HEADER, 0)
-    return value if isinstance(value, int) else 0
-
-
-def dead_properties(why: str) -> Any:
-    """Return the properties of a dead letter."""
-    return pika.BasicProperties(delivery_mode=2, headers={WHY_HEADER: why}, timestamp=int(time.time()))
-
-
-def target_of_dead(queue_name: str) -> str:
-    return xq_name(q_name(queue_name))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...common import q_name
 from ...dead_letters import DeadLetter, fresh_start, from_body
-from .consumer import WHY_HEADER
+from .proxy import WHY_HEADER
 from .publisher import Outgoing
 from .topology import names
 
@@ -60,7 +60,7 @@ def take_out(broker: RabbitmqBroker, letters: Iterable[DeadLetter], *, retry: bo
         by_queue.setdefault(letter.queue_name, set()).add(letter.id)
     count = 0
     for queue_name, wanted in by_queue.items():
-        with broker.open_short_connection() as open_channel:
+        with broker.short_connection() as open_channel:
             channel = open_channel()
             for tag, letter in _window(channel, queue_name):
                 if letter.id not in wanted:

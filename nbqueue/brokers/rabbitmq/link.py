@@ -172,6 +172,7 @@ class Link:
             loop.start()
         except Exception:
             self.logger.critical("The connection's thread has failed.", exc_info=True)
+            self.abandon()
             self._lose(ConnectionClosed("the connection's thread has failed"))
 
     def _want(self, reply: Reply) -> None:
@@ -194,6 +195,8 @@ class Link:
             for reply in openers:
                 reply.give(error=error)
             return
+        if self.connection is not None:
+            self._lose(ConnectionClosed("The connection to RabbitMQ was lost."))
         self.connection = outcome
         outcome.add_on_close_callback(self._closed)
         self.on_open(outcome)

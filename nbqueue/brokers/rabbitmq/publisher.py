@@ -20,6 +20,8 @@ from .troubles import explain_channel
 
 #: Seconds between two looks, while waiting, at whether the server blocks publishers.
 LOOK = 1.0
+#: Seconds between two looks at whether everything was written.
+WRITING = 0.0002
 
 
 @dataclass
@@ -39,16 +41,31 @@ class Batch:
     messages: Sequence[Outgoing]
     confirmed: bool = True
     reply: Reply = field(default_factory=Reply)
-    #: Messages that reached no queue.
-    unroutable: list[Outgoing] = field(default_factory=list)
-    refused: int = 0
-    waiting: int = 0
+    #: The indices of those that the server has not taken: not answered for, returned or refused.
+    missing: set[int] = field(default_factory=set)
+    #: Of these, how many the server has answered for.
+    denied: int = 0
+    #: Those that reached no queue.
+    returned: set[int] = field(default_factory=set)
+    #: Whether its sender waits no more: it is not to be sent any more, if it was not yet.
+    given_up: bool = False
+    #: Whether it waits here, because the server blocks publishers.
+    held: bool = False
 
-    def settle_one(self) -> None:
-        self.waiting -= 1
-        if self.waiting == 0:
-            error = BrokerError(f"RabbitMQ refused {self.refused} messages.") if self.refused else None
-            self.reply.give(error=error)
+    def __post_init__(self) -> None:
+        self.missing.update(range(len(self.messages)))
+
+    def unsent(self) -> list[Outgoing]:
+        """Return what the server has not taken, in its order."""
+        return [self.messages[index] for index in sorted(self.missing)]
+
+    def answered(self, index: int, *, taken: bool) -> None:
+        if taken and index not in self.returned:
+            self.missing.discard(index)
+        else:
+            self.denied += 1
+        if len(self.missing) == self.denied:
+            self.reply.give()
 
 
 class Publisher:
@@ -67,24 +84,23 @@ class Publisher:
         )
         self._channels: dict[bool, Any] = {}
         self._ready: dict[bool, list[Callable[[], None]]] = {}
-        self._outstanding: OrderedDict[int, tuple[Batch, Outgoing]] = OrderedDict()
+        self._outstanding: OrderedDict[int, tuple[Batch, int]] = OrderedDict()
         self._next_tag = 1
-        self._returned: set[int] = set()
+        #: What is to be sent once the server takes messages again.
+        self._held: list[Batch] = []
 
     # -- callers' threads --------------------------------------------------------------------------------
 
-    def publish(self, messages: Sequence[Outgoing], *, confirmed: bool = True) -> list[Outgoing]:
-        """Publish messages and wait for the server's word; return those that reached no queue.
+    def publish(self, batch: Batch) -> None:
+        """Publish messages and wait for the server's word; `batch.unsent()` are those it has not taken.
 
         Raises:
           ConnectionFailed: there is no server.
-          ConnectionClosed: the connection was lost; some may have been published.
+          ConnectionClosed: the connection was lost; of those not taken, some may have been published.
           BrokerConnectionError: the server has blocked publishers for too long.
-          BrokerError: the server refused some.
+          BrokerError: the server refused something and closed the channel.
         """
         self.link.open()
-        batch = Batch(messages, confirmed=confirmed)
-        batch.waiting = len(messages)
         self.link.soon(lambda: self._send(batch))
         deadline = None
         while not batch.reply.wait(LOOK):
@@ -94,13 +110,14 @@ class Publisher:
             if deadline is None:
                 deadline = time.monotonic() + self.blocked_timeout
             elif time.monotonic() > deadline:
+                batch.given_up = True
+                fate = "They were not sent." if batch.held else "Whether they were taken is not known."
                 raise BrokerConnectionError(
                     f"RabbitMQ has blocked publishers for {self.blocked_timeout:g} s (it is short of memory or "
-                    "disk: rabbitmqctl status tells). Whether the messages were taken is not known."
+                    f"disk: rabbitmqctl status tells): {len(batch.messages)} messages. {fate}"
                 )
         if batch.reply.error is not None:
             raise batch.reply.error
-        return batch.unroutable
 
     def close(self) -> None:
         self.link.close()
@@ -117,6 +134,9 @@ class Publisher:
         self.blocked_since = None
         self._forget_channels()
         self._fail_outstanding(error)
+        held, self._held = self._held, []
+        for batch in held:
+            batch.reply.give(error=error)
 
     def _forget_channels(self) -> None:
         self._channels.clear()
@@ -127,7 +147,6 @@ class Publisher:
 
     def _fail_outstanding(self, error: BrokerError) -> None:
         outstanding, self._outstanding = self._outstanding, OrderedDict()
-        self._returned.clear()
         for batch, _ in outstanding.values():
             batch.reply.give(error=error)
 
@@ -138,6 +157,10 @@ class Publisher:
     def _on_unblocked(self, _connection: Any, _frame: Any) -> None:
         self.blocked_since = None
         self.logger.warning("RabbitMQ takes messages again.")
+        held, self._held = self._held, []
+        for batch in held:
+            batch.held = False
+            self._send(batch)
 
     def _with_channel(self, confirmed: bool, use: Callable[[Any], None]) -> None:
         """Call a function with the channel; with None when there is no connection any more."""
@@ -174,8 +197,16 @@ class Publisher:
         self._channels.pop(confirmed, None)
         if confirmed:
             self._fail_outstanding(explain_channel(reason, "publishing"))
+        for function in self._ready.pop(confirmed, []):
+            function()  # it closed before it could be used
 
     def _send(self, batch: Batch) -> None:
+        if batch.given_up:
+            return
+        if self.blocked_since is not None:
+            batch.held = True
+            self._held.append(batch)
+            return
         self._with_channel(batch.confirmed, lambda channel: self._send_on(channel, batch))
 
     def _send_on(self, channel: Any, batch: Batch) -> None:
@@ -183,7 +214,7 @@ class Publisher:
             batch.reply.give(error=ConnectionClosed("The connection to RabbitMQ was lost before publishing."))
             return
         try:
-            for message in batch.messages:
+            for index, message in enumerate(batch.messages):
                 channel.basic_publish(
                     message.exchange,
                     message.routing_key,
@@ -192,24 +223,35 @@ class Publisher:
                     mandatory=batch.confirmed,
                 )
                 if batch.confirmed:  # its confirmation can't come before this thread reads again
-                    self._outstanding[self._next_tag] = (batch, message)
+                    self._outstanding[self._next_tag] = (batch, index)
                     self._next_tag += 1
         except Exception as error:
             batch.reply.give(error=ConnectionClosed(f"Publishing to RabbitMQ failed: {error!r}"))
             return
         if not batch.confirmed:
+            batch.missing.clear()
+            self._reply_when_written(batch)
+
+    def _reply_when_written(self, batch: Batch) -> None:
+        """Answer once the operating system has all of it: the program may end right after."""
+        connection = self.link.connection
+        if connection is None or not connection.is_open:
+            batch.reply.give(error=ConnectionClosed("The connection to RabbitMQ was lost while publishing."))
+        elif connection._transport.get_write_buffer_size() == 0:
             batch.reply.give()
+        else:
+            connection.ioloop.call_later(WRITING, lambda: self._reply_when_written(batch))
 
     def _on_return(self, _channel: Any, method: Any, _properties: Any, body: bytes) -> None:
         """A message that reached no queue: its confirmation follows."""
-        for tag, (batch, message) in self._outstanding.items():
+        for batch, index in self._outstanding.values():
+            message = batch.messages[index]
             if (
-                tag not in self._returned
+                index not in batch.returned
                 and message.routing_key == method.routing_key
                 and message.body == body
             ):
-                self._returned.add(tag)
-                batch.unroutable.append(message)
+                batch.returned.add(index)
                 return
 
     def _on_confirm(self, frame: Any) -> None:
@@ -223,10 +265,9 @@ class Publisher:
                 tags.append(present)
         else:
             tags = [tag]
-        refused = method.NAME == "Basic.Nack"
+        taken = method.NAME == "Basic.Ack"
         for present in tags:
             found = self._outstanding.pop(present, None)
-            self._returned.discard(present)
             if found is not None:
-                found[0].refused += refused
-                found[0].settle_one()
+                batch, index = found
+                batch.answered(index, taken=taken)

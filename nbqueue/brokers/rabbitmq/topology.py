@@ -79,6 +79,11 @@ def delay_name(delay: int) -> str:
     return f"{DELAY_PREFIX}.{delay // 1000}"
 
 
+def delay_of(name: str) -> int:
+    """Return the length (ms) of the delay queue with a name."""
+    return int(name.rpartition(".")[2]) * 1000
+
+
 def delay_for(milliseconds: float) -> int | None:
     """Return the length of the delay queue for a message that is due so late, None for one that is due soon."""
     if milliseconds < SHORT_DELAY:

@@ -6,16 +6,24 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-import pika
-
 from ...errors import BrokerError, ConnectionClosed
 
 _MISMATCH = re.compile(r"inequivalent arg '([^']*)' for queue '([^']*)'.*?received (.*?) but current is (.*)")
 
+#: Milliseconds after which RabbitMQ, by default, closes the channel of a message that isn't acknowledged.
+LONGEST_UNACKNOWLEDGED = 1_800_000
+
+
+class NotThere(ConnectionClosed):
+    """The channel was closed because a queue or an exchange is not there."""
+
 
 def addresses(parameters: Sequence[Any]) -> str:
     """Return where parameters lead to, without credentials."""
-    return ", ".join(f"amqp://{p.host}:{p.port}/{p.virtual_host.lstrip('/')}" for p in parameters)
+    return ", ".join(
+        f"{'amqp' if p.ssl_options is None else 'amqps'}://{p.host}:{p.port}/{p.virtual_host.lstrip('/')}"
+        for p in parameters
+    )
 
 
 def explain_connection(error: BaseException, parameters: Sequence[Any]) -> str:
@@ -52,7 +60,8 @@ def explain_channel(error: Any, what: str) -> BrokerError:
             f"RabbitMQ refused {what}: {text}. The user needs configure, write and read permissions: "
             "rabbitmqctl set_permissions -p VHOST USER '.*' '.*' '.*'."
         )
-    return ConnectionClosed(f"RabbitMQ closed the channel while {what}: {text}")
+    kind = NotThere if code == 404 else ConnectionClosed
+    return kind(f"RabbitMQ closed the channel while {what}: {text}")
 
 
 def _innermost(error: BaseException) -> str:
@@ -71,6 +80,6 @@ def _innermost(error: BaseException) -> str:
     return "; ".join(dict.fromkeys(texts)) or repr(error)
 
 
-def is_missing_queue(error: Any) -> bool:
-    """Whether the server closed a channel because a queue is not there."""
-    return isinstance(error, pika.exceptions.ChannelClosedByBroker) and error.reply_code == 404
+def is_too_late(error: Any) -> bool:
+    """Whether the server closed a channel because a message was not acknowledged in time."""
+    return getattr(error, "reply_code", None) == 406 and "acknowledgement" in str(error.reply_text)

@@ -1,0 +1,98 @@
+"""Counts deaths of workers by the messages that they were running, not by those that they had only fetched.
+
+That RabbitMQ delivers a message again says that its worker is gone, not whether it had begun to run it. So such a
+message is moved before it runs: to a private queue of its consumer, with one more death in its headers, and from
+there at once to the consumer. Both moves are confirmed before the original is acknowledged. When the worker dies,
+the private queue gives the message back to its own queue, whose next consumer finds the death counted. Messages
+that the dead worker had not started come back as they were.
+
+A private queue is there for consumers that met such messages; the server deletes it when it wasn't used for a while.
+It is a quorum queue that gives back at least once.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from .link import Reply
+
+#: Milliseconds after which the private queue gives back a message that its consumer doesn't hold.
+GIVEN_BACK_AFTER = 1_000
+#: Milliseconds after which the server deletes a private queue that nobody uses.
+EXPIRES_AFTER = 1_800_000
+PREFIX = "nbqueue.started"
+
+
+class Started:
+    """The private queue of one consumer. Everything here is the link's thread's, `expect` and `forget` aside."""
+
+    def __init__(self, name: str, queue_name: str) -> None:
+        self.name = name
+        self.queue_name = queue_name
+        self.is_open = False
+        self._opening: list[Reply] = []
+        self._expected: dict[str, Reply] = {}
+
+    # -- any thread --------------------------------------------------------------------------------------
+
+    def expect(self) -> tuple[str, Reply]:
+        """Return a new mark, and what is answered with the delivery tag of the message that carries it."""
+        mark, reply = uuid.uuid4().hex, Reply()
+        self._expected[mark] = reply
+        return mark, reply
+
+    def forget(self, mark: str) -> bool:
+        """Expect a mark no more; return whether it had not come."""
+        return self._expected.pop(mark, None) is not None
+
+    # -- the link's thread -------------------------------------------------------------------------------
+
+    def open(self, channel: Any, reply: Reply, added: Callable[[int], None]) -> None:
+        """Declare the queue and consume it; answer when that is so."""
+        if self.is_open:
+            reply.give()
+            return
+        self._opening.append(reply)
+        if len(self._opening) > 1:
+            return
+
+        def opened(_frame: Any) -> None:
+            self.is_open = True
+            waiting, self._opening = self._opening, []
+            for waiter in waiting:
+                waiter.give()
+
+        def delivered(_channel: Any, method: Any, properties: Any, _body: bytes) -> None:
+            added(method.delivery_tag)
+            expected = self._expected.pop(properties.correlation_id or "", None)
+            if expected is not None:
+                expected.give(method.delivery_tag)
+            else:
+                channel.basic_nack(method.delivery_tag, requeue=True)  # its time is over: it is given back
+
+        channel.queue_declare(self.name, durable=True, arguments=self.arguments())
+        channel.basic_qos(prefetch_count=0)
+        channel.basic_consume(self.name, delivered, callback=opened)
+
+    def arguments(self) -> dict[str, Any]:
+        return {
+            "x-queue-type": "quorum",
+            "x-message-ttl": GIVEN_BACK_AFTER,
+            "x-expires": EXPIRES_AFTER,
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": self.queue_name,
+            "x-dead-letter-strategy": "at-least-once",
+            "x-overflow": "reject-publish",
+        }
+
+    def lose(self, error: Exception) -> None:
+        """Answer everybody who waits: the channel is lost."""
+        waiting, self._opening = self._opening, []
+        for waiter in waiting:
+            waiter.give(error=error)
+        for mark in list(self._expected):
+            expected = self._expected.pop(mark, None)
+            if expected is not None:
+                expected.give(error=error)

@@ -1,0 +1,281 @@
+"""Consuming: one connection, a channel a queue; whatever the server does, nothing is lost and it goes on."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import nbqueue
+from nbqueue import Message
+from nbqueue.brokers.rabbitmq.deliveries import Deliveries
+from nbqueue.errors import ConnectionClosed
+
+from ..contract.conftest import gated_actor, take
+from ..servers import RabbitmqServer
+from .rabbitmq_fleet import DEADLINE, QUEUE, Fleet, links, noting, wait_until, wire
+
+
+@pytest.fixture
+def fleet(rabbitmq_url: str) -> Iterator[Fleet]:
+    with Fleet(rabbitmq_url) as fleet:
+        yield fleet
+
+
+def close_links(server: RabbitmqServer, url: str) -> None:
+    """Have the server close the connections of a virtual host."""
+    server.ctl("close_all_connections", "--vhost", url.rpartition("/")[2], "closed by a test")
+
+
+def send(fleet: Fleet, count: int) -> list[Message[Any]]:
+    broker = fleet.broker()
+    sent = [Message(QUEUE, "note", (number,), {}, {}) for number in range(count)]
+    return broker.enqueue_many(sent)
+
+
+def test_a_worker_has_one_consuming_connection_with_a_channel_a_queue(
+    fleet: Fleet, rabbitmq_server: RabbitmqServer
+) -> None:
+    broker = fleet.broker(queues=("one", "two", "three"))
+    fleet.worker(broker)
+    wait_until(lambda: len(broker.consuming.consumers) == 6, DEADLINE)
+    wait_until(lambda: [row["channels"] for row in links(rabbitmq_server, fleet.url)] == [6], DEADLINE)
+
+
+def test_an_old_message_is_not_settled_by_the_tag_it_had_on_a_lost_connection(
+    fleet: Fleet, rabbitmq_server: RabbitmqServer
+) -> None:
+    send(fleet, 3)
+    broker = fleet.broker()
+    consumer = broker.consume(QUEUE, prefetch=3)
+    first, second, _third = take(consumer, 3)
+    consumer.ack(first)
+    wait_until(lambda: len(consumer._deliveries._open) == 2)
+    close_links(rabbitmq_server, fleet.url)
+    with pytest.raises(ConnectionClosed):
+        while True:
+            next(consumer)
+    another = broker.consume(QUEUE, prefetch=3)
+    again = take(another, 2)
+    assert second._tag in [message._tag for message in again]
+    another.ack(second)
+    another.nack(second)
+    another.requeue([second])
+    another.close()
+    wait_until(lambda: fleet.ready() == 2)
+
+
+def test_messages_that_run_while_the_connection_is_lost_take_no_others_along(
+    fleet: Fleet, rabbitmq_server: RabbitmqServer
+) -> None:
+    broker = fleet.broker()
+    ran: Counter[int] = Counter()
+    gate, entered = threading.Event(), threading.Event()
+
+    @nbqueue.actor(broker=broker, queue_name=QUEUE, max_retries=0)
+    def work(number: int) -> None:
+        ran[number] += 1
+        if number in (3, 4, 5, 6):
+            entered.set()
+            assert gate.wait(DEADLINE)
+
+    broker.enqueue_many(work.message(number) for number in range(60))
+    fleet.worker(broker, threads=4)
+    assert entered.wait(DEADLINE)
+    close_links(rabbitmq_server, fleet.url)
+    wait_until(lambda: broker.consuming.holds(QUEUE), DEADLINE)
+    gate.set()
+    wait_until(lambda: set(ran) == set(range(60)), DEADLINE)
+    broker.join(QUEUE, timeout=30_000)
+    assert fleet.ready(f"{QUEUE}.XQ") == 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_one_acknowledgement_for_many_never_covers_an_unfinished_one(seed: int) -> None:
+    chance = random.Random(seed)
+    deliveries, unfinished = Deliveries(), set()
+    came = 0
+    for _ in range(200):
+        for _ in range(chance.randrange(5)):
+            came += 1
+            deliveries.add(came)
+            unfinished.add(came)
+        some = chance.sample(sorted(unfinished), min(len(unfinished), chance.randrange(6)))
+        unfinished.difference_update(some)
+        if chance.random() < 0.2:
+            deliveries.settled(some)
+            continue
+        highest, singly = deliveries.join(some)
+        covered = {tag for tag in range(1, (highest or 0) + 1)}
+        assert not covered & unfinished
+        assert covered | set(singly) >= set(some)
+        assert highest is None or highest in some
+
+
+def test_exactly_the_unfinished_come_again_after_the_connection_was_lost(
+    fleet: Fleet, rabbitmq_server: RabbitmqServer
+) -> None:
+    send(fleet, 200)
+    broker = fleet.broker()
+    consumer = broker.consume(QUEUE, prefetch=200)
+    held = take(consumer, 200)
+    random.Random(1).shuffle(held)
+    for start in range(0, 120, 7):
+        consumer.settle(held[start : min(start + 7, 120)], [])
+    unfinished = {message.message_id for message in held[120:]}
+    open_tags = consumer._deliveries._open, consumer._deliveries._settled
+    wait_until(lambda: len(open_tags[0]) - len(open_tags[1]) == 80)
+    wait_until(lambda: not consumer._link.connection._transport.get_write_buffer_size())
+    fleet.ready()  # the server has answered somebody since
+    close_links(rabbitmq_server, fleet.url)
+    wait_until(lambda: fleet.ready() == 80, DEADLINE)
+    again = take(broker.consume(QUEUE, prefetch=200), 80)
+    assert {message.message_id for message in again} == unfinished
+    assert all(message.redelivered for message in again)
+
+
+def test_connections_closed_under_load_lose_nothing(fleet: Fleet, rabbitmq_server: RabbitmqServer) -> None:
+    broker = fleet.broker(max_deaths=2)
+    note, seen = noting(broker)
+    broker.enqueue_many(note.message(number) for number in range(4000))
+    fleet.worker(broker, threads=4)
+    for round in range(4):
+        wait_until(lambda round=round: len(seen) > 700 * (round + 1), DEADLINE)  # type: ignore[misc]
+        close_links(rabbitmq_server, fleet.url)
+    wait_until(lambda: set(seen) == set(range(4000)), DEADLINE)
+    broker.join(QUEUE, timeout=30_000)
+    # Lost connections are no deaths of workers: what was merely fetched is not counted.
+    assert fleet.ready(f"{QUEUE}.XQ") == 0
+
+
+def test_a_deleted_queue_is_declared_and_consumed_again(
+    fleet: Fleet, rabbitmq_server: RabbitmqServer
+) -> None:
+    broker = fleet.broker()
+    note, seen = noting(broker)
+    fleet.worker(broker)
+    note.send(1)
+    wait_until(lambda: seen == [1], DEADLINE)
+    for name in (QUEUE, f"{QUEUE}.DQ"):
+        fleet.channel.queue_delete(name)
+    note.send(2)
+    wait_until(lambda: seen == [1, 2], DEADLINE)
+    note.send_with_options(args=(3,), delay=20)
+    wait_until(lambda: seen == [1, 2, 3], DEADLINE)
+    # The channels of the deleted queues are not left open: one publishes, two consume, one is the test's.
+    wait_until(
+        lambda: sorted(row["channels"] for row in links(rabbitmq_server, fleet.url)) in ([1, 2], [1, 1, 2]),
+        DEADLINE,
+    )
+
+
+def test_a_channel_that_fails_is_replaced(fleet: Fleet) -> None:
+    broker = fleet.broker()
+    note, seen = noting(broker)
+    fleet.worker(broker)
+    note.send(1)
+    wait_until(lambda: seen == [1], DEADLINE)
+    for consumer in list(broker.consuming.consumers):
+        # An acknowledgement of a delivery that never was: the server closes the channel.
+        broker.consuming.link.soon(lambda consumer=consumer: consumer._channel.basic_ack(10_000))  # type: ignore[misc]
+    note.send(2)
+    wait_until(lambda: seen == [1, 2], DEADLINE)
+    note.send_with_options(args=(3,), delay=20)
+    wait_until(lambda: seen == [1, 2, 3], DEADLINE)
+
+
+def test_a_paused_worker_gives_back_what_it_has_not_run(fleet: Fleet) -> None:
+    broker = fleet.broker()
+    gated, gate = gated_actor(broker, QUEUE)
+    worker = fleet.worker(broker, threads=1)
+    for _ in range(100):
+        gated.send()
+    assert gate.entered.wait(DEADLINE)
+    pausing = threading.Thread(target=worker.pause)
+    pausing.start()
+    wait_until(lambda: fleet.ready() >= 90, DEADLINE)
+    gate.opened.set()
+    pausing.join(DEADLINE)
+    before = fleet.ready()
+    assert before >= 90
+    worker.resume()
+    broker.join(QUEUE, timeout=30_000)
+
+
+def test_a_worker_that_stops_gives_everything_back_in_order(fleet: Fleet) -> None:
+    broker = fleet.broker()
+    gated, gate = gated_actor(broker, QUEUE)
+    worker = fleet.worker(broker, threads=1)
+    ids = [gated.send().message_id for _ in range(50)]
+    assert gate.entered.wait(DEADLINE)
+    gate.opened.set()
+    worker.stop()
+    wait_until(lambda: not broker.consuming.holds(QUEUE))
+    left = fleet.ready()
+    found = [Message.decode(fleet.take()[1]).message_id for _ in range(left)]
+    assert found == ids[50 - left :]
+
+
+def test_the_long_wait_of_an_actor_for_its_acknowledgement(caplog: pytest.LogCaptureFixture) -> None:
+    """The server takes a message back that runs for too long: the log says which setting, it is run again."""
+    caplog.set_level(logging.WARNING, "nbqueue")
+    # The server looks at most once in channel_tick_interval (a minute, unless set).
+    config = {"consumer_timeout": "1500", "channel_tick_interval": "500"}
+    with RabbitmqServer(config=config) as server, Fleet(server.url) as fleet:
+        broker = fleet.broker(max_deaths=3)
+        runs: list[float] = []
+        gate = threading.Event()
+
+        @nbqueue.actor(broker=broker, queue_name=QUEUE, max_retries=0)
+        def long(number: int) -> None:
+            runs.append(time.monotonic())
+            assert gate.wait(DEADLINE)
+
+        note, seen = noting(broker)
+        long.send(1)
+        note.send(2)
+        fleet.worker(broker, threads=3)
+        wait_until(lambda: "consumer_timeout" in caplog.text, DEADLINE)
+        wait_until(lambda: len(runs) == 2, DEADLINE)
+        gate.set()
+        broker.join(QUEUE, timeout=30_000)
+        assert seen == [2]
+        assert fleet.ready(f"{QUEUE}.XQ") == 0
+        assert "Actors that run so long need a higher consumer_timeout" in caplog.text
+
+
+def test_an_actor_that_may_run_longer_than_the_server_waits_is_warned_of(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "nbqueue")
+    broker = fleet.broker()
+    noting(broker, time_limit=1_800_001)
+    for _ in range(2):
+        broker.consume(QUEUE).close()
+    assert caplog.text.count("consumer_timeout") == 1
+    assert "'note' may run for 1800001 ms" in caplog.text
+
+
+def test_usual_actors_are_not_warned_of(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "nbqueue")
+    broker = fleet.broker()
+    noting(broker)
+    broker.consume(QUEUE).close()
+    assert caplog.text == ""
+
+
+def test_messages_of_a_foreign_producer_run(fleet: Fleet) -> None:
+    broker = fleet.broker()
+    _, seen = noting(broker)
+    fleet.worker(broker)
+    wait_until(lambda: broker.consuming.consumers, DEADLINE)
+    wait_until(lambda: not broker.queues_pending, DEADLINE)
+    for number in range(20):
+        fleet.put(wire("note", number))
+    wait_until(lambda: sorted(seen) == list(range(20)), DEADLINE)
