@@ -30,7 +30,7 @@ def names_on_page() -> dict[tuple[str, str], bool]:
     found: dict[tuple[str, str], bool] = {}
     for module, names, state in ROW.findall(PAGE):
         for name in re.findall(r"`(\w+)`", names):
-            found[module, name] = state != "not yet"
+            found[module, name] = state not in ("not yet", "left out")
     return found
 
 
@@ -50,9 +50,8 @@ def module_at(path: str) -> ModuleType | None:
 def has(path: str, name: str) -> bool:
     module = module_at(path)
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # ConnectionError is deprecated; a missing client library is warned of
+        # ConnectionError is deprecated; a missing client library is warned of.
+        warnings.simplefilter("ignore")
         return module is not None and hasattr(module, name)
 
 

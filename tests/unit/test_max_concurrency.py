@@ -71,7 +71,7 @@ def test_other_actors_of_the_queue_run_meanwhile_however_many_wait(
     pass_by.send()
     start_worker(broker, worker_threads=2)
     assert ran.wait(10)
-    assert crowd.most == 1
+    eventually(lambda: crowd.inside == 1)
     for _ in range(200):
         crowd.way_out.release()
     broker.join("default", timeout=10_000)
@@ -105,8 +105,11 @@ def test_what_waits_for_a_place_goes_back_to_the_queue_when_the_worker_stops(
     eventually(lambda: crowd.inside == 1)
     crowd.way_out.release()
     eventually(lambda: crowd.total == 2)
-    threading.Timer(0.05, crowd.way_out.release).start()
-    worker.stop(timeout=10_000)
+    stopping = threading.Thread(target=worker.stop, kwargs={"timeout": 10_000})
+    stopping.start()
+    eventually(lambda: not any(thread.running for thread in worker.workers))
+    crowd.way_out.release()
+    stopping.join(15)
     assert broker.queues["default"].qsize() == 5 - crowd.total
     assert broker.queues["default"].unfinished_tasks == 5 - crowd.total
 

@@ -62,6 +62,7 @@ class Line:
         self.consumer = consumer
         self.link: Link | None = None
         self.client_id: int | None = None
+        self.identified = threading.Event()
         #: Whether the link blocks on the server.
         self.armed = False
         #: When an id came into the inbox, None when it was taken.
@@ -116,10 +117,20 @@ class Attendant(threading.Thread):
         self._request(look_again, consumer)
 
     def disarm(self, consumer: RedisConsumer) -> None:
-        """Stop waiting; returns when nothing can be pushed to the consumer any more."""
+        """Stop waiting; returns when nothing can be pushed to the consumer any more.
+
+        The consumer is hot or closed by now, so that what is armed after this thread's turn stays unarmed.
+        """
         line = self.lines.get(consumer)
-        if line is None or not line.armed:
+        if line is None:
             return
+        turned = threading.Event()
+        self._request(lambda _: turned.set(), consumer)  # behind an arming that has begun
+        if self.is_alive():
+            turned.wait(PATIENCE)
+        if not line.armed:
+            return
+        line.identified.wait(PATIENCE)
         client_id = line.client_id
         if client_id is not None:
             with contextlib.suppress(Exception):
@@ -281,6 +292,7 @@ class Attendant(threading.Thread):
         for reply in replies:
             if isinstance(reply, int):
                 line.client_id = reply
+                line.identified.set()
                 continue
             line.armed = False
             line.quiet.set()
@@ -296,6 +308,7 @@ class Attendant(threading.Thread):
         link, line.link = line.link, None
         line.armed = False
         line.client_id = None
+        line.identified.clear()
         line.pushed_at = None
         line.quiet.set()
         if link is not None:
