@@ -113,14 +113,25 @@ class EventLoopThread(threading.Thread):
             raise RuntimeError("The event loop is not running.")
         outcome: concurrent.futures.Future[R] = concurrent.futures.Future()
         tasks: list[asyncio.Task[None]] = []
-        self.loop.call_soon_threadsafe(lambda: tasks.append(self.loop.create_task(_run(coro, outcome))))
+
+        def begin() -> None:
+            tasks.append(self.loop.create_task(_run(coro, outcome)))
+
+        def cancel() -> None:
+            for task in tasks:
+                self.loop.call_soon(task.cancel)  # behind its first step, or nothing would be told of its end
+            if not tasks:  # the interrupt came before it was begun
+                coro.close()
+                outcome.cancel()
+
         try:
+            self.loop.call_soon_threadsafe(begin)
             while not concurrent.futures.wait((outcome,), self.interrupt_check_ival).done:
                 pass
             return outcome.result()
         except Interrupt as interrupt:
             if not outcome.done():
-                self.loop.call_soon_threadsafe(lambda: [task.cancel() for task in tasks])
+                self.loop.call_soon_threadsafe(cancel)
                 if not concurrent.futures.wait((outcome,), CLEANUP_TIMEOUT).done:
                     raise RuntimeError(
                         f"The coroutine did not end within {CLEANUP_TIMEOUT:g} s of its cancellation."

@@ -3,10 +3,9 @@
 Ready messages are fetched by the worker thread that runs dry (`fetch_ready`): a consumer that announces an
 arrival wakes one. Of a delay queue, this thread fetches itself and keeps what is not due.
 The thread waits in one place, the consumer's `fetch`, until a delayed message is due or there is something
-to settle, or until `stop`, `pause` or `resume` wakes it. Finished messages are settled by the worker
-thread that runs dry, and by this thread at the latest `SETTLE_LAG` after they ended. `_mutex` guards the
-settle queue and the count of messages that are with worker threads; `_fetching` and `_settling` let one
-thread fetch, and one settle, at a time.
+to settle, or until `stop`, `pause` or `resume` wakes it. Finished messages (`Settling`) are settled by the
+worker thread that runs dry, and by this thread at the latest 5 ms after they ended. `_mutex` guards the count
+of messages that are with worker threads; `_fetching` lets one thread fetch at a time.
 Consumers of the compatible contract (third-party brokers) are iterated and settled one by one.
 """
 
@@ -15,12 +14,11 @@ from __future__ import annotations
 import contextvars
 import itertools
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from heapq import heappush
 from logging import CRITICAL, DEBUG, WARNING
 from queue import PriorityQueue
-from threading import Event, Lock, RLock, Thread, current_thread
+from threading import Event, Lock, Thread, current_thread
 from typing import TYPE_CHECKING, Any
 
 from ..broker import BatchConsumer, Consumer, MessageProxy
@@ -29,14 +27,13 @@ from ..errors import ActorNotFound, BrokerConnectionError
 from ..logging import get_logger
 from .concurrency import limit_of
 from .demand import Demand
+from .settling import Settling, settle_singly
 from .worker_thread import WorkQueue, WorkQueueItem
 
 if TYPE_CHECKING:
     from ..broker import Broker
     from ..message import Message
 
-#: Seconds after which a finished message is settled at the latest.
-SETTLE_LAG = 0.005
 #: Finished messages that are settled at once, however busy the worker is.
 SETTLE_BATCH = 64
 
@@ -47,8 +44,6 @@ MOST_ASIDE = 1000
 ROUNDING = 1
 #: The latest eta (ms) that is told apart from others.
 LATEST = 10**15
-
-Settled = tuple[MessageProxy, "Callable[[], None] | None"]
 
 
 def put_all(queue: WorkQueue, items: list[WorkQueueItem], *, wake: int) -> None:
@@ -93,14 +88,12 @@ class ConsumerThread(Thread):
         self._changed = Event()
         self._arrivals = itertools.count()
         self._mutex = Lock()
-        self._settling = RLock()
+        self._settling = Settling(broker, self.logger, self._settled)
         self._fetching = Lock()
         self._fetch_error: Exception | None = None
         self._delays = queue_name != q_name(queue_name)
         #: Whether the queue may hold messages that nobody has fetched: set by arrivals.
         self.arrived = False
-        self._finished: deque[Settled] = deque()
-        self._settle_at: float | None = None
         self._held = 0
         #: Tries to reach the broker since it was lost.
         self._tries = 0
@@ -160,8 +153,7 @@ class ConsumerThread(Thread):
 
     def _consume_batches(self, consumer: BatchConsumer) -> None:
         self._batches = consumer
-        if self._finished:
-            self._settle_at = time.monotonic()  # what could not be settled by way of the one before
+        self._settling.hurry()  # what could not be settled by way of the one before
         if not self._delays:
             consumer.on_arrival = self._announce
             self._announce()
@@ -199,7 +191,7 @@ class ConsumerThread(Thread):
                 return
             self.arrived = False
             try:
-                messages = self._settle(consumer, wanted)
+                messages = self._settling.settle(consumer, wanted)
                 self.arrived = self.arrived or len(messages) == wanted
                 self._take_in(messages, wanted)
             except Exception as error:  # the consumer thread starts over with it
@@ -241,7 +233,7 @@ class ConsumerThread(Thread):
         timeout: float | None = None
         if not self.paused and self.delay_queue.queue:
             timeout = max(0.0, self.delay_queue.queue[0][0] + ROUNDING - time.time() * 1000)
-        if (settle_at := self._settle_at) is not None:
+        if (settle_at := self._settling.due) is not None:
             lag = max(0.0, (settle_at - time.monotonic()) * 1000)
             timeout = lag if timeout is None else min(timeout, lag)
         return timeout
@@ -350,22 +342,21 @@ class ConsumerThread(Thread):
     def post_process_message(self, message: MessageProxy, done: Callable[[], None] | None = None) -> None:
         """Acknowledge or reject a finished message; `done` is called when that is over. Any thread."""
         if self._batches is None:
-            self._settle_singly(message, done)
+            settle_singly(self.broker, lambda: self.consumer, self.logger, message)
+            if done is not None:
+                done()
             return
-        with self._mutex:
-            self._finished.append((message, done))
-            arm = self._settle_at is None
-            if arm:
-                self._settle_at = time.monotonic() + SETTLE_LAG
-            now = len(self._finished) >= SETTLE_BATCH or not self.work_queue.queue
+        first = self._settling.add(message, done)
+        now = len(self._settling) >= SETTLE_BATCH or not self.work_queue.queue
         # Where more is to be fetched, that exchange settles this, too: this thread is about to run dry.
         if now and not (self.arrived and self.wants()):
             self.settle_finished()
-        elif arm:
+        elif first:
             self._wake()
 
     def _settle_when_due(self) -> None:
-        if self._settle_at is not None and time.monotonic() >= self._settle_at:
+        due = self._settling.due
+        if due is not None and time.monotonic() >= due:
             self.settle_finished()
 
     def settle_finished(self) -> None:
@@ -374,107 +365,21 @@ class ConsumerThread(Thread):
         if consumer is None:
             return
         try:
-            self._settle(consumer, 0)
+            self._settling.settle(consumer, 0)
         except Exception:
             self.logger.debug("Settling failed, which was told already.", exc_info=True)
+            self._wake()  # to try again in time
 
-    def _settle(self, consumer: BatchConsumer, wanted: int) -> list[MessageProxy]:
-        """Settle everything that is finished and fetch up to so many messages, in one exchange."""
-        with self._settling:
-            with self._mutex:
-                batch = list(self._finished)
-                self._finished.clear()
-                self._settle_at = None
-            acked: list[MessageProxy] = []
-            rejected: list[MessageProxy] = []
-            again = [
-                message for message, _ in batch if message.unfinished
-            ]  # more when a result can't be stored
-            for message, _ in batch:
-                if message.unfinished:
-                    continue
-                try:
-                    self.broker.emit_before("nack" if message.failed else "ack", message)
-                except Exception:
-                    self.logger.exception("Message %s was left unsettled by a middleware.", message)
-                else:
-                    kind = again if message.unfinished else rejected if message.failed else acked
-                    kind.append(message)
-            try:
-                if again:
-                    consumer.requeue(again)
-                if wanted:
-                    messages = consumer.exchange(acked, rejected, wanted)
-                else:
-                    messages = []
-                    if acked or rejected:
-                        consumer.settle(acked, rejected)
-            except BrokerConnectionError as error:
-                if batch:
-                    self._settle_later(batch, error)
-                raise
-            except Exception:
-                if batch:
-                    self.logger.critical("Could not settle %d messages.", len(batch), exc_info=True)
-                    self._close_batch(batch)
-                raise
-            for message in acked:
-                self.broker.emit_after("ack", message)
-            for message in rejected:
-                self.broker.emit_after("nack", message)
-            if batch:
-                self._close_batch(batch)
-            return messages
-
-    def _settle_later(self, batch: list[Settled], error: BrokerConnectionError) -> None:
-        from .. import worker as settings
-
-        pause = settings.POST_PROCESS_MESSAGE_RETRY_DELAY_SECS
-        self.logger.warning(
-            "Could not settle %d messages: %s. Trying again in %s s.", len(batch), error, pause
-        )
-        with self._mutex:
-            self._finished.extendleft(reversed(batch))
-            self._settle_at = time.monotonic() + pause
-        self._wake()
-
-    def _close_batch(self, batch: list[Settled]) -> None:
+    def _settled(self, count: int) -> None:
+        """So many messages are with the worker no longer: there may be room for more."""
         with self._mutex:
             before = self._held
-            self._held = max(0, before - len(batch))
+            self._held = max(0, before - count)
             hungry = self.demand.hungry(before, self._held)
-        for message, done in batch:
-            message.clear_exception()
-            if done is not None:
-                done()
         if hungry and self._delays:
             self._wake()
         elif hungry and self.arrived:
             self._announce()
-
-    def _settle_singly(self, message: MessageProxy, done: Callable[[], None] | None) -> None:
-        from .. import worker as settings
-
-        try:
-            if message.unfinished:
-                self.requeue_messages([message])
-                return
-            verb = "nack" if message.failed else "ack"
-            self.broker.emit_before(verb, message)
-            while self.consumer is not None:
-                try:
-                    getattr(self.consumer, verb)(message)
-                    break
-                except BrokerConnectionError as error:
-                    self.logger.warning("Could not %s message %s: %s. Trying again.", verb, message, error)
-                    time.sleep(settings.POST_PROCESS_MESSAGE_RETRY_DELAY_SECS)
-            self.broker.emit_after(verb, message)
-        except Exception:
-            self.logger.exception("Could not settle message %s.", message)
-        finally:
-            message.clear_exception()
-            if done is not None:
-                done()
 
     # -- pausing and ending ----------------------------------------------------------------------------
 

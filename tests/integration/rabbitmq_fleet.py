@@ -6,6 +6,7 @@ layout, never by way of `nbqueue`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -132,10 +133,19 @@ class Fleet:
 
     @property
     def channel(self) -> Any:
-        """A channel of a foreign program, opened anew after the server closed the one before."""
-        if self._connection is None or not self._connection.is_open:
-            self._connection = pika.BlockingConnection(pika.URLParameters(self.url))
+        """A new channel of a foreign program, which connects again when the server closed its connection."""
+        if self._connection is not None:
+            with contextlib.suppress(pika.exceptions.AMQPError):
+                return self._connection.channel()
+        self._connection = pika.BlockingConnection(pika.URLParameters(self.url))
         return self._connection.channel()
+
+    def delete(self, *queues: str) -> None:
+        """Delete queues as an administrator might."""
+        channel = self.channel
+        for queue in queues:
+            channel.queue_delete(queue)
+        channel.close()
 
     def put(self, body: bytes, queue: str = QUEUE, **properties: Any) -> None:
         """Publish as a foreign producer does."""
@@ -173,8 +183,9 @@ class Fleet:
             worker.stop(timeout=5_000)
         for broker in self.brokers:
             broker.close()
-        if self._connection is not None and self._connection.is_open:
-            self._connection.close()
+        if self._connection is not None:
+            with contextlib.suppress(pika.exceptions.AMQPError):
+                self._connection.close()
 
 
 def wire(actor: str, *args: Any, queue: str = QUEUE, **fields: Any) -> bytes:

@@ -85,7 +85,7 @@ def test_many_confirmations_are_outstanding_at_a_time(fleet: Fleet) -> None:
 def test_a_message_whose_queue_was_deleted_declares_it_and_is_sent_again(fleet: Fleet) -> None:
     broker = fleet.broker()
     broker.enqueue(message(0))
-    fleet.channel.queue_delete(QUEUE)
+    fleet.delete(QUEUE)
     broker.enqueue_many(message(n) for n in range(300))
     assert numbers(fleet) == Counter(range(300))
 
@@ -93,7 +93,7 @@ def test_a_message_whose_queue_was_deleted_declares_it_and_is_sent_again(fleet: 
 def test_declaring_a_deleted_queue_anew_takes_one_connection_not_one_a_message(fleet: Fleet) -> None:
     broker = fleet.broker()
     broker.enqueue(message(0))
-    fleet.channel.queue_delete(QUEUE)
+    fleet.delete(QUEUE)
     connected = []
     connect = broker._connect
     broker._connect = lambda: connected.append(1) or connect()  # type: ignore[func-returns-value, method-assign]
@@ -191,7 +191,9 @@ def test_a_message_that_the_server_refuses_does_not_fail_those_of_other_threads(
 def test_a_server_that_is_not_there_is_an_error_at_once() -> None:
     with Fleet("amqp://someone:open-sesame@127.0.0.1:1/") as fleet:
         broker = fleet.broker()
-        with pytest.raises(ConnectionFailed, match=r"RabbitMQ at amqp://127\.0\.0\.1:1/ can't be reached") as caught:
+        with pytest.raises(
+            ConnectionFailed, match=r"RabbitMQ at amqp://127\.0\.0\.1:1/ can't be reached"
+        ) as caught:
             broker.enqueue(message(1))
         assert "open-sesame" not in str(caught.value)
         assert "\n" not in str(caught.value)
@@ -242,7 +244,9 @@ def test_blocked_senders_wait_say_so_and_go_on(
         first = pool.submit(broker.enqueue, message(1))  # finds out
         wait_until(lambda: "blocks publishers" in caplog.text, DEADLINE)
         broker.publisher.blocked_timeout = 1.5
-        with pytest.raises(BrokerConnectionError, match=r"has blocked publishers for 1\.5 s.* They were not sent"):
+        with pytest.raises(
+            BrokerConnectionError, match=r"has blocked publishers for 1\.5 s.* They were not sent"
+        ):
             broker.enqueue(message(99))
         with pytest.raises(BrokerConnectionError, match="Whether they were taken is not known"):
             first.result(DEADLINE)

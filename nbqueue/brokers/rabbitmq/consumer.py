@@ -145,22 +145,26 @@ class RabbitmqConsumer(BatchConsumer):
         if not self._started.is_open:
             self._link.call(self._open_started)
         original = message._tag
-        mark, reply = self._started.expect()
         properties = self.broker.properties_of(message)
         properties.headers = {**(message._properties.headers or {}), DEATHS_HEADER: message.deaths + 1}
-        properties.correlation_id = mark
+        properties.correlation_id, arrival = self._started.expect()
         try:
             self.broker.publish([Outgoing(self._started.name, message._body, properties)], confirmed=True)
-            reply.wait(PATIENCE)
+            arrival.wait(PATIENCE)
         finally:
-            late = self._started.forget(mark)
-        if reply.error is not None:
-            return False  # the channel is lost: both come again
+            late = self._started.forget(properties.correlation_id)
+        if arrival.error is not None:
+            return False  # the channel is lost: it comes again
         if not late:
-            message._tag = reply.value
-            self._handed_out.add(reply.value)
-        self._settled([original])
-        return not late
+            message._tag = arrival.value
+            self._handed_out.add(arrival.value)
+        self._handed_out.discard(original)
+        # Its end may be the process's: the server has to know before that the original is done with.
+        mark, reply = self._started.expect()
+        self._link.soon(lambda: self._acknowledge_and_ask(original, mark))
+        reply.wait(PATIENCE)
+        self._started.forget(mark)
+        return not late and reply.error is None
 
     def rest(self) -> None:
         """Let the server push no more, and give back what is in the buffer."""
@@ -291,6 +295,13 @@ class RabbitmqConsumer(BatchConsumer):
             channel.basic_ack(highest, multiple=True)
         for tag in singly:
             channel.basic_ack(tag)
+
+    def _acknowledge_and_ask(self, tag: int, mark: str) -> None:
+        """Acknowledge, and answer the mark once the server has seen that: it takes commands in their order."""
+        self._acknowledge([tag])
+        channel = self._channel
+        if channel is not None and channel.is_open:
+            channel.basic_qos(prefetch_count=self._window, callback=lambda _: self._started.answer(mark))
 
     def _give_back(self, tags: list[int]) -> None:
         channel = self._channel

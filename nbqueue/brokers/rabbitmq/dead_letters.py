@@ -7,6 +7,7 @@ closes. One is taken out by publishing its successor, with the server's word for
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from hashlib import sha1
 from typing import TYPE_CHECKING, Any
@@ -55,17 +56,17 @@ def _reason(headers: dict[str, Any]) -> str | None:
 
 def take_out(broker: RabbitmqBroker, letters: Iterable[DeadLetter], *, retry: bool) -> int:
     """Take dead letters out, into their queue or for good; return how many were there."""
-    by_queue: dict[str, set[str]] = {}
+    by_queue: dict[str, Counter[str]] = {}
     for letter in letters:
-        by_queue.setdefault(letter.queue_name, set()).add(letter.id)
+        by_queue.setdefault(letter.queue_name, Counter())[letter.id] += 1
     count = 0
     for queue_name, wanted in by_queue.items():
         with broker.short_connection() as open_channel:
             channel = open_channel()
             for tag, letter in _window(channel, queue_name):
-                if letter.id not in wanted:
+                if not wanted[letter.id]:
                     continue
-                wanted.discard(letter.id)
+                wanted[letter.id] -= 1
                 if retry:
                     broker.publish([_revived(broker, letter)], confirmed=True)
                 channel.basic_ack(tag)

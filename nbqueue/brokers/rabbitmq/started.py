@@ -38,7 +38,7 @@ class Started:
     # -- any thread --------------------------------------------------------------------------------------
 
     def expect(self) -> tuple[str, Reply]:
-        """Return a new mark, and what is answered with the delivery tag of the message that carries it."""
+        """Return a new mark, and what is answered when it is seen."""
         mark, reply = uuid.uuid4().hex, Reply()
         self._expected[mark] = reply
         return mark, reply
@@ -48,6 +48,13 @@ class Started:
         return self._expected.pop(mark, None) is not None
 
     # -- the link's thread -------------------------------------------------------------------------------
+
+    def answer(self, mark: str, value: Any = None) -> bool:
+        """Answer whoever expects a mark; return whether anybody does."""
+        expected = self._expected.pop(mark, None)
+        if expected is not None:
+            expected.give(value)
+        return expected is not None
 
     def open(self, channel: Any, reply: Reply, added: Callable[[int], None]) -> None:
         """Declare the queue and consume it; answer when that is so."""
@@ -66,10 +73,7 @@ class Started:
 
         def delivered(_channel: Any, method: Any, properties: Any, _body: bytes) -> None:
             added(method.delivery_tag)
-            expected = self._expected.pop(properties.correlation_id or "", None)
-            if expected is not None:
-                expected.give(method.delivery_tag)
-            else:
+            if not self.answer(properties.correlation_id or "", method.delivery_tag):
                 channel.basic_nack(method.delivery_tag, requeue=True)  # its time is over: it is given back
 
         channel.queue_declare(self.name, durable=True, arguments=self.arguments())
