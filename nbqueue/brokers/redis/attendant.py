@@ -423,7 +423,7 @@ class Attendant(threading.Thread):
 
     def _look_at_due(self) -> None:
         """Tell the consumers of delayed messages of times that other processes have set."""
-        from .consumer import DelayedConsumer
+        from .delayed import DelayedConsumer
 
         delayed = {
             consumer.queue_name: consumer

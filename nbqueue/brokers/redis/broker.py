@@ -30,7 +30,8 @@ from ...redis import make_client, masked, translated
 from ...redis.client import address_of
 from .attendant import Attendant
 from .commands import Commands
-from .consumer import DelayedConsumer, ReadyConsumer, RedisConsumer
+from .consumer import ReadyConsumer, RedisConsumer
+from .delayed import DelayedConsumer
 from .held import HeldIds
 from .keys import Keys
 from .maintenance import Maintenance

@@ -1,4 +1,4 @@
-"""Consumers on Redis: one for ready messages, one for delayed ones.
+"""Consumers on Redis: what both kinds do, and the one for ready messages. The other is in `delayed.py`.
 
 A consumer takes what is there in one exchange. When it comes up short it asks the attendant to wait on the
 server in its place (`arm`); the attendant calls `arrival` when an id was pushed to the consumer's inbox.
@@ -15,7 +15,6 @@ from threading import Condition
 from typing import TYPE_CHECKING, Any
 
 from ...broker import BatchConsumer, MessageProxy
-from ...common import current_millis
 from ...errors import BrokerConnectionError, BrokerError, ConnectionClosed, DecodeError
 from ...logging import get_logger
 from ...message import Message
@@ -26,12 +25,8 @@ from .commands import Fetched
 if TYPE_CHECKING:
     from .broker import RedisBroker
 
-#: Delayed messages that are looked at in one go.
-DELAYED_AT_ONCE = 500
 #: Seconds of one wait: what the operating system takes.
 LONGEST_WAIT = 3600.0
-#: The latest due time (ms) that is told apart from others.
-NEVER = 10**15
 
 
 @contextlib.contextmanager
@@ -102,14 +97,14 @@ class RedisConsumer(BatchConsumer):
     def ack(self, message: MessageProxy) -> None:
         try:
             with translated(self.broker.client):
-                self.broker.do_ack(self.queue_name, _id_of(message))
+                self.broker.do_ack(self.queue_name, id_of(message))
         finally:
             self._forget([message])
 
     def nack(self, message: MessageProxy) -> None:
         try:
             with translated(self.broker.client):
-                self.broker.do_nack(self.queue_name, _id_of(message))
+                self.broker.do_nack(self.queue_name, id_of(message))
         finally:
             self._forget([message])
 
@@ -117,7 +112,7 @@ class RedisConsumer(BatchConsumer):
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
         given_back = list(messages)
         if given_back:
-            self._give_back([_id_of(message) for message in given_back])
+            self._give_back([id_of(message) for message in given_back])
             self._forget(given_back)
 
     @refusals_are_losses()
@@ -126,7 +121,7 @@ class RedisConsumer(BatchConsumer):
         broker.commands.note_started(
             broker.keys,
             self.queue_name,
-            _id_of(message),
+            id_of(message),
             message.deliveries - 1,
             getattr(message, "deaths", 0),
         )
@@ -199,7 +194,7 @@ class RedisConsumer(BatchConsumer):
                 raise
             # Were it the dead letters that the server refuses, they must not hold up all the others.
             fetched = self._exchange(n, acked, [])
-            self._bury([(_id_of(message), why_of(message)) for message in rejected])
+            self._bury([(id_of(message), why_of(message)) for message in rejected])
             return fetched
 
     def _bury(self, rejected: list[tuple[str | bytes, str]]) -> None:
@@ -221,15 +216,15 @@ class RedisConsumer(BatchConsumer):
                 broker.attend().retry(self, error)
                 return
             broker.held.unburied[name] = []
-            broker.held.ids[name].difference_update(_bytes(redis_id) for redis_id, _ in waiting)
+            broker.held.ids[name].difference_update(bytes_of(redis_id) for redis_id, _ in waiting)
 
     def _exchange(self, n: int, acked: list[MessageProxy], rejected: list[MessageProxy]) -> Fetched:
         broker, name = self.broker, self.queue_name
         what: dict[str, Any] = {
             "now": time.time() * 1000,
             "want": n,
-            "acked": [_id_of(message) for message in acked],
-            "rejected": [(_id_of(message), why_of(message)) for message in rejected],
+            "acked": [id_of(message) for message in acked],
+            "rejected": [(id_of(message), why_of(message)) for message in rejected],
             "keep_reasons": broker.dead_message_ttl,
         }
         if n <= 0:
@@ -276,7 +271,7 @@ class RedisConsumer(BatchConsumer):
         broker, name = self.broker, self.queue_name
         with translated(broker.client):
             counted = broker.client.smembers(broker.keys.held(broker.broker_id, name))
-        unburied = {_bytes(redis_id) for redis_id, _ in broker.held.unburied[name]}
+        unburied = {bytes_of(redis_id) for redis_id, _ in broker.held.unburied[name]}
         unknown = set(counted) - broker.held.ids[name] - unburied
         if unknown:
             broker.commands.requeue(broker.keys, broker.broker_id, name, sorted(unknown))
@@ -347,7 +342,7 @@ class RedisConsumer(BatchConsumer):
     def _forget(self, messages: list[MessageProxy]) -> None:
         known = self.broker.held.ids[self.queue_name]
         for message in messages:
-            redis_id = _bytes(_id_of(message))
+            redis_id = bytes_of(id_of(message))
             self._held.discard(redis_id)
             known.discard(redis_id)
 
@@ -356,114 +351,11 @@ class ReadyConsumer(RedisConsumer):
     """Hands out the messages of a queue as they come."""
 
 
-class DelayedConsumer(RedisConsumer):
-    """Hands out the messages of a `.DQ` when they are due; until then the server keeps them by time.
-
-    New ones are sorted in as they come. `_next_due` is when to look at them again, in ms.
-    """
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        self._next_due: float | None = 0.0
-
-    can_forward = True
-
-    def abandon(self) -> None:
-        self.close()  # what it holds is with nobody else
-
-    def due_at(self, moment: float) -> None:
-        """Told, by the attendant, of a due time (ms) that another process has set. Any thread."""
-        with self._bell:
-            if self._next_due is None or moment < self._next_due:
-                self._next_due = moment
-                self._bell.notify_all()
-
-    @refusals_are_losses()
-    def forward(self, due: list[tuple[MessageProxy, Message[Any]]]) -> list[Message[Any]]:
-        """Move due messages into their queue in one exchange, as the copies given; return those."""
-        from .broker import addressed
-
-        broker = self.broker
-        moves: list[tuple[Any, str, bytes]] = []
-        published = []
-        for original, copy in due:
-            copy = addressed(copy, None)
-            published.append(copy)
-            moves.append((_id_of(original), copy.options["redis_message_id"], copy.encode()))
-        broker.commands.forward(broker.keys, broker.broker_id, self.queue_name, moves)
-        self._forget([original for original, _ in due])
-        return published
-
-    def _take(self, n: int) -> list[MessageProxy]:
-        n = min(n, DELAYED_AT_ONCE)
-        messages = self._sort_in(n) if self.hot else []
-        if len(messages) < n and self._next_due is not None and self._next_due < current_millis():
-            messages += self._take_due(n - len(messages))
-        return messages
-
-    def _sort_in(self, n: int) -> list[MessageProxy]:
-        """Take new ones; keep those for later by their due time and return the others."""
-        now: list[MessageProxy] = []
-        later: list[tuple[float, bytes]] = []
-        waiting: list[MessageProxy] = []
-        for message in super()._take(n):
-            eta = message.options.get("eta")
-            if isinstance(eta, (int, float)) and not isinstance(eta, bool) and eta >= current_millis():
-                later.append((min(eta, NEVER), _bytes(_id_of(message))))
-                waiting.append(message)
-            else:
-                now.append(message)
-        if later:
-            broker = self.broker
-            nearest = broker.commands.schedule(broker.keys, broker.broker_id, self.queue_name, later)
-            self._forget(waiting)
-            if nearest is not None:
-                self.due_at(nearest)
-        return now
-
-    def _take_due(self, n: int) -> list[MessageProxy]:
-        broker = self.broker
-        with self._bell:
-            self._next_due = None
-        try:
-            with self._taking() as note:
-                fetched, nearest = broker.commands.take_due(
-                    broker.keys, broker.broker_id, self.queue_name, current_millis() - 1, n
-                )
-                note(fetched)
-        except BaseException:
-            self.due_at(0.0)
-            raise
-        if nearest is not None:
-            self.due_at(nearest)
-        return self._receive(fetched, 0)
-
-    def _wait(self, deadline: float | None, *, ends_on_arrival: bool) -> bool:
-        with self._bell:
-            while not self._woken:
-                moments = [] if deadline is None else [deadline]
-                if ends_on_arrival:
-                    if self.hot:
-                        return False
-                    if self._next_due is not None:
-                        # One millisecond more: due times were rounded down.
-                        left = (self._next_due + 1 - time.time() * 1000) / 1000
-                        if left <= 0:
-                            return False
-                        moments.append(time.monotonic() + left)
-                now = time.monotonic()
-                if deadline is not None and deadline <= now:
-                    return True
-                self._bell.wait(min(min(moments) - now, LONGEST_WAIT) if moments else None)
-            self._woken = False
-            return True
-
-
-def _id_of(message: MessageProxy) -> str | bytes:
+def id_of(message: MessageProxy) -> str | bytes:
     """The id in the list; that of the options for a proxy that came from elsewhere."""
     own: bytes | None = message.__dict__.get("redis_id")
     return own if own is not None else str(message.options["redis_message_id"])
 
 
-def _bytes(redis_id: str | bytes) -> bytes:
+def bytes_of(redis_id: str | bytes) -> bytes:
     return redis_id if isinstance(redis_id, bytes) else redis_id.encode()
