@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import abc
 import json
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -23,8 +22,9 @@ _fast_encode = msgspec.json.Encoder().encode
 _fast_decode = msgspec.json.Decoder().decode
 
 _FLAT = frozenset({str, int, bool, type(None)})
-_AGREED = _FLAT | {float, list, tuple, dict}
 _NEST_LIMIT = 100
+#: Items of a list from which on they are looked at all at once.
+_MANY = 8
 
 
 class Encoder(abc.ABC):
@@ -45,7 +45,7 @@ class JSONEncoder(Encoder):
     """JSON in UTF-8, as Python's json module writes and reads it."""
 
     def encode(self, data: MessageData) -> bytes:
-        if type(data) in _FLAT or _agrees((data,)):
+        if _agrees(data):
             try:
                 encoded = _fast_encode(data)
             except (UnicodeEncodeError, RecursionError):
@@ -83,24 +83,26 @@ class PickleEncoder(Encoder):
             raise DecodeError(f"These bytes can't be unpickled: {error}", data, error) from error
 
 
-def _agrees(values: Iterable[Any], depth: int = 0) -> bool:
-    """Whether json and msgspec write these values alike: exact built-in types, plain floats, text keys."""
-    types = set(map(type, values))
-    if types <= _FLAT:
-        return True
-    if not types <= _AGREED or depth > _NEST_LIMIT:
-        return False
-    for value in values:
-        kind = type(value)
-        if kind in _FLAT:
-            continue
-        if kind is float:
-            # Beyond these, Python writes an exponent, in its own way; NaN and Infinity are no JSON at all.
-            if value and not 1e-4 <= abs(value) < 1e16:
-                return False
-        elif kind is dict:
-            if value and (set(map(type, value)) != {str} or not _agrees(value.values(), depth + 1)):
-                return False
-        elif value and not _agrees(value, depth + 1):
+def _agrees(value: Any, depth: int = 0) -> bool:
+    """Whether json and msgspec write this value alike: exact built-in types, plain floats, text keys."""
+    kind = type(value)
+    if kind is dict:
+        if depth > _NEST_LIMIT:
             return False
-    return True
+        for key, item in value.items():
+            if type(key) is not str or not (type(item) in _FLAT or _agrees(item, depth + 1)):
+                return False
+        return True
+    if kind is list or kind is tuple:
+        if depth > _NEST_LIMIT:
+            return False
+        if len(value) > _MANY and set(map(type, value)) <= _FLAT:
+            return True  # looked at in C: long lists of numbers or words
+        for item in value:  # noqa: SIM110 `all` would cost more than the look
+            if not (type(item) in _FLAT or _agrees(item, depth + 1)):
+                return False
+        return True
+    if kind is float:
+        # Beyond these, Python writes an exponent, in its own way; NaN and Infinity are no JSON at all.
+        return not value or 1e-4 <= abs(value) < 1e16
+    return kind in _FLAT

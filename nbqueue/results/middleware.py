@@ -43,10 +43,14 @@ class Results(Middleware):
         actor = broker.actors.get(message.actor_name)
         if actor is None:
             return False, 0
-        asked = {**actor.options, **message.options}
-        return bool(asked.get("store_results", self.store_results)), (
-            asked.get("result_ttl") or self.result_ttl
+        own, actors = message.options, actor.options
+        store = (
+            own["store_results"]
+            if "store_results" in own
+            else actors.get("store_results", self.store_results)
         )
+        ttl = own.get("result_ttl") or actors.get("result_ttl") or self.result_ttl
+        return bool(store), ttl
 
     def after_process_message(
         self,

@@ -1,4 +1,4 @@
-"""The consumer of delayed messages on Redis: the server keeps them by time, it hands out those that are due."""
+"""The consumer of delayed messages on Redis: the server keeps them by time, it hands out what is due."""
 
 from __future__ import annotations
 
