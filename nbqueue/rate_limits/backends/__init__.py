@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ...optional import loader
 from .stub import StubBackend
 
 if TYPE_CHECKING:
@@ -14,17 +13,4 @@ if TYPE_CHECKING:
 
 __all__ = ["StubBackend"]
 
-#: The module of each backend that needs a client library, and the extra that brings it.
-_OPTIONAL = {"MemcachedBackend": ("memcached", "memcached"), "RedisBackend": ("redis", "redis")}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _OPTIONAL:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, extra = _OPTIONAL[name]
-    try:
-        return getattr(importlib.import_module(f".{module}", __name__), name)
-    except ImportError as error:
-        hint = f"{name} needs the {extra} package: pip install 'nbqueue[{extra}]'."
-        warnings.warn(hint, ImportWarning, stacklevel=2)
-        raise AttributeError(hint) from error
+__getattr__ = loader(__name__, (("MemcachedBackend", "memcached"), ("RedisBackend", "redis")))

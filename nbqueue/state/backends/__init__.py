@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ...optional import loader
 from .stub import StubBackend
 
 if TYPE_CHECKING:
@@ -12,14 +12,4 @@ if TYPE_CHECKING:
 
 __all__ = ["StubBackend"]
 
-
-def __getattr__(name: str) -> Any:
-    if name == "RedisBackend":
-        try:
-            from .redis import RedisBackend
-        except ImportError as error:
-            hint = "RedisBackend needs the redis package: pip install 'nbqueue[redis]'."
-            warnings.warn(hint, ImportWarning, stacklevel=2)
-            raise AttributeError(hint) from error
-        return RedisBackend
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = loader(__name__, (("RedisBackend", "redis"),))
