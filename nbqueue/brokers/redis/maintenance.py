@@ -109,11 +109,10 @@ class Maintenance:
     def look_after_dead(self) -> float:
         """Take back what dead workers held; return in how many seconds to look again."""
         dead, seconds = self.next_death()
-        for broker_id in dead:
-            if self._claim(broker_id):
-                self.reclaim(broker_id)
-            else:
-                seconds = min(seconds, CLAIM / 1000)
+        ours = [broker_id for broker_id in dead if self._claim(broker_id)]
+        if len(ours) < len(dead):
+            seconds = min(seconds, CLAIM / 1000)
+        self._reclaim_all(ours)
         return seconds
 
     def _claim(self, broker_id: str) -> bool:
@@ -141,13 +140,27 @@ class Maintenance:
 
     def reclaim(self, broker_id: str) -> int:
         """Put what a dead broker held back into its queues, and forget the broker."""
+        return self._reclaim_all([broker_id])
+
+    def _reclaim_all(self, broker_ids: list[str]) -> int:
         broker, keys = self.broker, self.broker.keys
         with translated(broker.client):
-            about = broker.client.hget(keys.workers, broker_id)
-        names = broker.queues | broker.delay_queues | _queues_in(about)
-        if about is None:
-            names |= self._queues_held_by(broker_id)
-        else:
+            about = (
+                dict(zip(broker_ids, broker.client.hmget(keys.workers, broker_ids), strict=True))
+                if broker_ids
+                else {}
+            )
+        foreign = self._queues_held_by([broker_id for broker_id, text in about.items() if text is None])
+        return sum(
+            self._reclaim_one(broker_id, text, foreign.get(broker_id, set()))
+            for broker_id, text in about.items()
+        )
+
+    def _reclaim_one(self, broker_id: str, about: Any, found: set[str]) -> int:
+        """Take back what one held: of its own queues, of those that were found to hold some, and of ours."""
+        broker, keys = self.broker, self.broker.keys
+        names = broker.queues | broker.delay_queues | _queues_in(about) | found
+        if about is not None:
             self._cut_off(broker_id)
         back = dead = 0
         refusal: BrokerError | None = None
@@ -208,13 +221,21 @@ class Maintenance:
             keep_reasons=broker.dead_message_ttl,
         )
 
-    def _queues_held_by(self, broker_id: str) -> set[str]:
-        """Look for the queues of a worker that has not written them down, a foreign one, in small steps."""
+    def _queues_held_by(self, broker_ids: list[str]) -> dict[str, set[str]]:
+        """Look for the queues of workers that have not written them down, foreign ones, in small steps."""
         broker = self.broker
-        prefix = broker.keys.held(broker_id, "")
+        held: dict[str, set[str]] = {}
+        if not broker_ids:
+            return held
+        prefixes = {broker_id: broker.keys.held(broker_id, "") for broker_id in broker_ids}
+        pattern = next(iter(prefixes.values())) if len(prefixes) == 1 else broker.keys.held("", "")[:-1]
         with translated(broker.client):
-            found = broker.client.scan_iter(match=f"{_literal(prefix)}*", count=1000)
-            return {key_of(key)[len(prefix) :] for key in found}
+            for found in broker.client.scan_iter(match=f"{_literal(pattern)}*", count=1000):
+                key = key_of(found)
+                for broker_id, prefix in prefixes.items():
+                    if key.startswith(prefix):
+                        held.setdefault(broker_id, set()).add(key[len(prefix) :])
+        return held
 
     # -- by chance, as compatible commands do ------------------------------------------------------------
 
@@ -228,7 +249,7 @@ class Maintenance:
         for member in dead:
             broker_id = key_of(member)
             self._reclaim(broker_id, queue_name)
-            if not self._queues_held_by(broker_id):
+            if not self._queues_held_by([broker_id]):
                 with translated(broker.client):
                     broker.client.hdel(keys.workers, broker_id)
                     broker.client.zrem(keys.heartbeats, broker_id)  # last: by this it is found
