@@ -11,8 +11,9 @@ import contextlib
 import math
 import queue
 import sys
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from .common import current_millis, q_name
 from .errors import ResultFailure, ResultMissing, ResultTimeout
@@ -87,40 +88,113 @@ def wait_for_long(message: Message[Any], backend: ResultBackend, broker: Broker)
     return backend.get_result(message, block=True, timeout=math.inf)
 
 
+#: Messages one after the other, of which the last has the result: a pipeline, or a message alone.
+Track: TypeAlias = "list[Message[Any]]"
+
+
 def as_completed(
-    items: Iterable[tuple[T, Message[Any]]], backend: ResultBackend, remaining: Any
+    items: Iterable[tuple[T, list[Track]]], backend: ResultBackend, remaining: Callable[[], float]
 ) -> Iterator[T]:
-    """Yield items in the order in which the messages that end them get their results.
+    """Yield items in the order in which they end: when each of their tracks has a result, or a failure.
 
     Parameters:
-      items: each with its message.
+      items: each with its tracks.
       remaining: called for the milliseconds that are left; ResultTimeout when there are none.
     """
-    ended: queue.SimpleQueue[int] = queue.SimpleQueue()
+    heard: queue.SimpleQueue[tuple[int, int, int]] = queue.SimpleQueue()
     waiting = dict(enumerate(items))
-    undo = []
+    open_tracks = {number: set(range(len(tracks))) for number, (_, tracks) in waiting.items()}
+    undo: list[Callable[[], None]] = []
     try:
-        for number, (_, message) in waiting.items():
-            unsubscribe = backend.subscribe(message, lambda number=number: ended.put(number))  # type: ignore[misc]
-            if unsubscribe is None:
-                yield from _one_by_one(list(waiting.values()), backend, remaining)
-                return
-            undo.append(unsubscribe)
+        for number, (_, tracks) in waiting.items():
+            for which, track in enumerate(tracks):
+                for step, message in enumerate(track):
+                    news = (number, which, step)
+                    unsubscribe = backend.subscribe(message, partial(heard.put, news))
+                    if unsubscribe is None:
+                        yield from _one_by_one(list(waiting.values()), backend, remaining)
+                        return
+                    undo.append(unsubscribe)
+        for number in [number for number, tracks in open_tracks.items() if not tracks]:
+            yield waiting.pop(number)[0]  # an empty group
         while waiting:
             left = remaining()
             try:
-                number = ended.get(timeout=None if math.isinf(left) else left / 1000)
+                number, which, step = heard.get(timeout=None if math.isinf(left) else max(0.0, left / 1000))
             except queue.Empty:
                 raise ResultTimeout(f"{len(waiting)} results were not there in time.") from None
-            yield waiting.pop(number)[0]
+            if number not in waiting or which not in open_tracks[number]:
+                continue
+            track = waiting[number][1][which]
+            if step == len(track) - 1 or _failed(track[step], backend):
+                open_tracks[number].discard(which)
+                if not open_tracks[number]:
+                    yield waiting.pop(number)[0]
     finally:
         for unsubscribe in undo:
             unsubscribe()
 
 
-def _one_by_one(items: list[tuple[T, Message[Any]]], backend: ResultBackend, remaining: Any) -> Iterator[T]:
+def _one_by_one(
+    items: list[tuple[T, list[Track]]], backend: ResultBackend, remaining: Callable[[], float]
+) -> Iterator[T]:
     """For backends that can't tell: in the order of the items."""
-    for item, message in items:
-        with contextlib.suppress(ResultFailure):
-            backend.get_result(message, block=True, timeout=remaining())
+    for item, tracks in items:
+        for track in tracks:
+            with contextlib.suppress(ResultFailure):
+                backend.get_result(track[-1], block=True, timeout=remaining())
         yield item
+
+
+def result_of_track(track: Track, backend: ResultBackend) -> Any:
+    """Return the result of a track that has ended. ResultFailure when one of its steps failed."""
+    for message in track[:-1]:
+        with contextlib.suppress(ResultMissing):
+            backend.get_result(message)
+    return backend.get_result(track[-1])
+
+
+async def track_ended(track: Track, backend: ResultBackend) -> None:
+    """Return when a track has ended, not blocking the event loop; at once if the backend can't tell."""
+    loop = asyncio.get_running_loop()
+    news = asyncio.Event()
+
+    def wake() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits
+            loop.call_soon_threadsafe(news.set)
+
+    undo: list[Callable[[], None]] = []
+    try:
+        for message in track:
+            unsubscribe = backend.subscribe(message, wake)
+            if unsubscribe is None:
+                return
+            undo.append(unsubscribe)
+        while True:
+            await news.wait()
+            news.clear()
+            if any(_failed(message, backend) for message in track[:-1]) or _has_ended(track[-1], backend):
+                return
+    finally:
+        for unsubscribe in undo:
+            unsubscribe()
+
+
+def _failed(message: Message[Any], backend: ResultBackend) -> bool:
+    try:
+        backend.get_result(message)
+    except ResultFailure:
+        return True
+    except ResultMissing:
+        pass
+    return False
+
+
+def _has_ended(message: Message[Any], backend: ResultBackend) -> bool:
+    try:
+        backend.get_result(message)
+    except ResultFailure:
+        return True
+    except ResultMissing:
+        return False
+    return True

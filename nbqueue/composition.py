@@ -6,6 +6,7 @@ callbacks of a group travel in the options of their messages, so that workers ne
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import time
@@ -99,12 +100,24 @@ class pipeline:
         return count
 
     def get_result(self, *, block: bool | None = None, timeout: float | None = None) -> Any:
-        """Return the result of the last message; parameters and errors as `Message.get_result`."""
-        wait = _Wait(self.broker, block, timeout)
-        return _result(self.broker, self.messages[-1], wait)
+        """Return the result of the last message; parameters and errors as `Message.get_result`.
+
+        A wait ends with the failure of the first step that fails, after which no other runs.
+        """
+        return _track_result(self.broker, self.messages, _Wait(self.broker, block, timeout))
 
     def __await__(self) -> Generator[Any, None, Any]:
-        return self.messages[-1].__await__()
+        return self._get_result_async().__await__()
+
+    async def _get_result_async(self) -> Any:
+        from .awaiting import result_of_track, track_ended
+
+        backend = _backend(self.broker)
+        self.broker.before_wait(self.messages[-1])
+        await track_ended(self.messages, backend)
+        with contextlib.suppress(ResultMissing):  # of a backend that could not tell
+            return result_of_track(self.messages, backend)
+        return await self.messages[-1]
 
     def get_results(self, *, block: bool | None = None, timeout: float | None = None) -> Iterator[Any]:
         """Yield the result of each message; the timeout (ms) is for all together."""
@@ -222,13 +235,16 @@ class group:
         The timeout (ms) is for all together. Parameters and errors as `Message.get_result`.
         """
         wait = _Wait(self.broker, block, timeout)
-        for nested, run in itertools.groupby(self.children, key=lambda child: isinstance(child, group)):
-            if nested:
-                for child in run:
-                    assert isinstance(child, group)
+        for kind, run in itertools.groupby(self.children, key=type):
+            children: list[Any] = list(run)
+            if issubclass(kind, Message):
+                yield from _results(self.broker, children, wait)
+                continue
+            for child in children:
+                if isinstance(child, group):
                     yield list(child.get_results(block=wait.block, timeout=wait.remaining()))
-            else:
-                yield from _results(self.broker, [_last(child) for child in run], wait)
+                else:
+                    yield _track_result(self.broker, child.messages, wait)
 
     def as_completed(self, *, timeout: float | None = None) -> Iterator[Child]:
         """Yield the children as they end, those that fail included; ask each for its result.
@@ -241,14 +257,8 @@ class group:
         """
         from .awaiting import as_completed
 
-        if any(isinstance(child, group) for child in self.children):
-            raise NotImplementedError("as_completed() of a group of groups: ask the inner groups.")
         wait = _Wait(self.broker, True, math.inf if timeout is None else timeout)
-        items = [
-            (child, child.messages[-1] if isinstance(child, pipeline) else child)
-            for child in self.children
-            if not isinstance(child, group)
-        ]
+        items = [(child, _tracks(child)) for child in self.children]
         return as_completed(items, _backend(self.broker), wait.remaining)
 
     def cancel(self, *, running: bool = True) -> int:
@@ -274,17 +284,31 @@ class group:
             pass
 
 
-def _last(child: Child) -> Message[Any]:
-    """The message whose result is the child's, which is no group."""
-    return child.messages[-1] if isinstance(child, pipeline) else child  # type: ignore[return-value]
-
-
 def _results(broker: Broker, messages: list[Message[Any]], wait: _Wait) -> Iterator[Any]:
     """Yield the results of messages in their order: many in one exchange, where the backend can do that."""
     if not (wait.block and broker.remote):
         yield from (_result(broker, message, wait) for message in messages)
         return
     yield from _backend(broker).iter_results(messages, wait.remaining)
+
+
+def _tracks(child: Child) -> list[list[Message[Any]]]:
+    """The messages of a child, those that follow each other together."""
+    if isinstance(child, group):
+        return [track for inner in child.children for track in _tracks(inner)]
+    return [child.messages if isinstance(child, pipeline) else [child]]
+
+
+def _track_result(broker: Broker, track: list[Message[Any]], wait: _Wait) -> Any:
+    """Return the result of a pipeline; while waiting, look out for the failure of any step."""
+    if wait.block and len(track) > 1:
+        from .awaiting import as_completed, result_of_track
+
+        backend = _backend(broker)
+        broker.before_wait(track[-1])
+        for _ in as_completed([(None, [track])], backend, wait.remaining):
+            return result_of_track(track, backend)
+    return _result(broker, track[-1], wait)
 
 
 def _backend(broker: Broker) -> ResultBackend:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -217,3 +218,48 @@ def test_a_handle_keeps_its_result_when_the_message_was_enqueued_again() -> None
         backend.track(other)
         backend.store_result(other, 6, 1)
     assert backend.get_result(handle) == 5
+
+
+def test_waiting_for_a_pipeline_ends_with_the_failure_of_a_step(
+    broker: StubBroker, results: StubBackend, worker: Worker
+) -> None:
+    @nbqueue.actor(store_results=True, max_retries=0)
+    def fail(number: int) -> int:
+        raise ValueError(f"no {number}")
+
+    @nbqueue.actor(store_results=True, max_retries=0)
+    def add(number: int, other: int = 0) -> int:
+        return number + other
+
+    for steps in ([fail.message(1), add.message(2), add.message(3)], [add.message(1), fail.message()]):
+        line = pipeline(steps).run()
+        with pytest.raises(ResultFailure, match="no 1"):
+            line.get_result(block=True, timeout=60_000)
+        with pytest.raises(ResultFailure, match="no 1"):
+            list(group([add.message(1), line]).run().get_results(block=True, timeout=60_000))
+        with pytest.raises(ResultFailure, match="no 1"):
+            asyncio.run(asyncio.wait_for(_awaited(line), 30))
+    assert pipeline([add.message(1), add.message(2)]).run().get_result(block=True, timeout=60_000) == 3
+
+
+async def _awaited(line: Any) -> Any:
+    return await line
+
+
+def test_as_completed_takes_groups_and_pipelines_as_their_children_end(
+    broker: StubBroker, results: StubBackend, worker: Worker
+) -> None:
+    @nbqueue.actor(store_results=True, max_retries=0)
+    def echo(number: int, *rest: int) -> int:
+        return number
+
+    @nbqueue.actor(store_results=True, max_retries=0)
+    def fail(*numbers: int) -> int:
+        raise ValueError
+
+    broken = pipeline([fail.message(), echo.message(1)])
+    inner = group([echo.message(1), pipeline([echo.message(2), echo.message(3)]), group([])])
+    outer = group([inner, broken, echo.message(4), group([])]).run()
+    ended = list(outer.as_completed(timeout=20_000))
+    assert sorted(map(id, ended)) == sorted(map(id, outer.children))
+    assert list(inner.get_results()) == [1, 3, []]
