@@ -151,10 +151,18 @@ class Maintenance:
                 else {}
             )
         foreign = self._queues_held_by([broker_id for broker_id, text in about.items() if text is None])
-        return sum(
-            self._reclaim_one(broker_id, text, foreign.get(broker_id, set()))
-            for broker_id, text in about.items()
-        )
+        count = 0
+        refusal: BrokerError | None = None
+        for broker_id, text in about.items():
+            try:
+                count += self._reclaim_one(broker_id, text, foreign.get(broker_id, set()))
+            except BrokerConnectionError:
+                raise
+            except BrokerError as error:
+                refusal = error  # one damaged queue: the others are looked after all the same
+        if refusal is not None:
+            raise refusal
+        return count
 
     def _reclaim_one(self, broker_id: str, about: Any, found: set[str]) -> int:
         """Take back what one held: of its own queues, of those that were found to hold some, and of ours."""
