@@ -207,7 +207,7 @@ class StubBroker(Broker):
         return len(self._take_dead(letters))
 
     def _take_dead(self, letters: Iterable[DeadLetter]) -> list[DeadLetter]:
-        """Remove dead letters; return those that were there. Lists are changed in place: consumers hold them."""
+        """Remove dead letters, in place, for consumers hold the lists; return those that were there."""
         taken = []
         for letter in letters:
             dead = self.dead_letters_by_queue[letter.queue_name]

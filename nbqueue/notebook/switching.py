@@ -25,7 +25,7 @@ class Switch:
 
 
 def resolve(url: str) -> str:
-    """Return the URL itself, or for `$NAME` that in the environment variable. ValueError when it isn't set."""
+    """Return the URL, or for `$NAME` that in the environment variable; ValueError when it isn't set."""
     if not url.startswith("$"):
         return url
     value = os.environ.get(url[1:])
@@ -45,7 +45,8 @@ def switch(
 
     Raises:
       ValueError: a URL that is none, or one of an unknown kind.
-      BrokerError: the server can't be reached; nothing has changed then. Or it took some messages and no more.
+      BrokerError: the server can't be reached; nothing has changed then. Or it took some
+        messages and no more.
     """
     present = get_broker()
     server = None
