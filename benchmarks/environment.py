@@ -33,6 +33,6 @@ def python() -> Path:
     if not PYTHON.exists():
         subprocess.run([sys.executable, "-m", "venv", FOLDER], check=True)
     pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "--editable", f"{ROOT}[redis]", "--requirement", REQUIREMENTS], check=True)
+    subprocess.run([*pip, "--editable", f"{ROOT}[redis,rabbitmq]", "--requirement", REQUIREMENTS], check=True)
     stamp.write_text(wanted())
     return PYTHON

@@ -6,18 +6,14 @@ round, on one private server, and hands on the numbers of every round. Worker an
 
 from __future__ import annotations
 
-import statistics
-import sys
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
 from benchmarks import environment
 from benchmarks.processes import BenchmarkError, PeerProcess, RedisServer
+from benchmarks.rounds import WARM_UP, Numbers, interleaved, percentiles
 
-#: Sent before anything is timed: connections, scripts and caches are set up by then.
-WARM_UP = 50
 #: Seconds between two messages of the pickup.
 PAUSE = 0.3
 #: Seconds an idle worker is left alone before it is watched: back-offs reach their largest pause.
@@ -25,15 +21,7 @@ SETTLE = 3.0
 #: Seconds an idle worker is watched.
 WATCHED = 10.0
 
-Numbers = dict[str, float]
 Measurement = Callable[[RedisServer, str, int], Numbers]
-
-
-def percentiles(times: list[float]) -> Numbers:
-    return {
-        "p50": statistics.median(times),
-        "p99": statistics.quantiles(times, n=100, method="inclusive")[98],
-    }
 
 
 def drain(server: RedisServer, peer: str, count: int) -> Numbers:
@@ -83,8 +71,8 @@ def roundtrip(server: RedisServer, peer: str, count: int) -> Numbers:
     """Send one, wait for its result, send the next; the worker is idle but awake."""
     count = max(20, count // 50)
     with (
-        PeerProcess(server, peer, "worker", count=count + WARM_UP, results=True),
-        PeerProcess(server, peer, "producer", results=True) as producer,
+        PeerProcess(server, peer, "worker", count=count + WARM_UP, results=server.url),
+        PeerProcess(server, peer, "producer", results=server.url) as producer,
     ):
         producer.call("ask", min(count, WARM_UP))
         return percentiles(producer.call("ask", count))
@@ -141,26 +129,23 @@ MEASUREMENTS: dict[str, Measurement] = {
 
 
 def run(measurements: list[str], peers: list[str], count: int, rounds: int) -> dict[str, Any]:
-    """Measure each peer in turn, round by round; each round begins with another peer.
+    """Measure the peers in interleaved rounds.
 
-    Return `peers`, what each says of itself, and `measured`: the numbers of a column, round by round, under
-    measurement and peer.
+    Return `server`, its name and version, `peers`, what each says of itself, and `measured`: the numbers of a
+    column, round by round, under measurement and peer.
     Raises `BenchmarkError` when a peer fails or loses a message.
     """
     environment.python()
-    measured: dict[str, Any] = {name: {peer: defaultdict(list) for peer in peers} for name in measurements}
     with RedisServer() as server:
         described = {}
         for peer in peers:
             with PeerProcess(server, peer, "producer") as producer:
                 described[peer] = producer.hello
-        version = server.info("server")["redis_version"]
-        for name in measurements:
-            for turn in range(rounds):
-                first = turn % len(peers)
-                for peer in peers[first:] + peers[:first]:
-                    print(f"{name}, round {turn + 1} of {rounds}: {peer}", file=sys.stderr)
-                    server.flush()
-                    for column, number in MEASUREMENTS[name](server, peer, count).items():
-                        measured[name][peer][column].append(number)
-    return {"redis": version, "count": count, "rounds": rounds, "peers": described, "measured": measured}
+
+        def measure(name: str, peer: str) -> Numbers:
+            server.flush()
+            return MEASUREMENTS[name](server, peer, count)
+
+        measured = interleaved(measurements, peers, rounds, measure)
+        version = f"Redis {server.info('server')['redis_version']} without persistence"
+    return {"server": version, "count": count, "rounds": rounds, "peers": described, "measured": measured}

@@ -16,7 +16,7 @@ import threading
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from benchmarks import environment
 
@@ -28,6 +28,18 @@ class BenchmarkError(Exception):
     """A server or a peer didn't do what it was asked to."""
 
 
+class Server(Protocol):
+    @property
+    def url(self) -> str: ...
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 class RedisServer:
     """A redis-server without persistence on a free port of this machine."""
 
@@ -36,9 +48,7 @@ class RedisServer:
         if program is None:
             raise BenchmarkError("redis-server isn't installed; `make services` installs it or says how.")
         self.folder = tempfile.TemporaryDirectory(prefix="nbqueue-bench-")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self.process = subprocess.Popen(
             [
                 *[program, "--bind", "127.0.0.1", "--port", str(self.port)],
@@ -113,10 +123,20 @@ class RedisServer:
 class PeerProcess:
     """A worker or a producer of a peer; `hello` holds its guarantee, its version and what it can do."""
 
-    def __init__(self, server: RedisServer, peer: str, role: str, *, count: int = 0, results: bool = False):
+    def __init__(
+        self,
+        server: Server,
+        peer: str,
+        role: str,
+        *,
+        count: int = 0,
+        results: str | None = None,
+        confirmed: bool = True,
+    ):
         self.peer, self.role = peer, role
         self.command = [str(environment.PYTHON), "-m", "benchmarks.peers", peer, role, server.url]
-        self.command += ["--count", str(count)] + ["--results"] * results
+        self.command += ["--count", str(count)] + ["--unconfirmed"] * (not confirmed)
+        self.command += [] if results is None else ["--results", results]
         self.lines: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
 
     def __enter__(self) -> PeerProcess:

@@ -22,13 +22,16 @@ class Column:
     against: str = ""
 
 
+#: The title and the columns of each measurement on a server.
+Tables = dict[str, tuple[str, list[Column]]]
+
 IN_PROCESS = [
     Column("throughput", "messages/s", 0),
     Column("p50", "round trip p50, µs", 1),
     Column("p99", "p99, µs", 1),
 ]
 
-ON_REDIS: dict[str, tuple[str, list[Column]]] = {
+ON_REDIS: Tables = {
     "drain": (
         "Drain: {count:,} no-ops that wait, one worker process of 8 threads",
         [
@@ -66,6 +69,33 @@ ON_REDIS: dict[str, tuple[str, list[Column]]] = {
             Column("server_cpu", "server CPU, %", 2),
             Column("rss", "worker RSS, MiB", 0),
         ],
+    ),
+}
+
+ON_RABBITMQ: Tables = {
+    "drain": (
+        "Drain: {count:,} no-ops that wait, one worker process of 8 threads",
+        [
+            Column("rate", "messages/s", 0),
+            Column("worker_cpu", "worker CPU s/1,000", 4),
+            Column("server_cpu", "server CPU s/1,000", 4),
+            Column("rss", "worker RSS, MiB", 0),
+            Column("twice", "run twice", 0),
+        ],
+    ),
+    "enqueue": (
+        "Enqueue: {count:,} messages from one process; ratios: to confirmed, one by one",
+        [
+            Column("confirmed_rate", "confirmed, one by one, /s", 0),
+            Column("confirmed_producer_cpu", "its CPU s/1,000", 4),
+            Column("threads_rate", "confirmed, 8 threads, /s", 0, against="confirmed_rate"),
+            Column("bulk_rate", "confirmed, batched, /s", 0, against="confirmed_rate"),
+            Column("unconfirmed_rate", "unconfirmed, one by one, /s (ratio: to unconfirmed)", 0),
+        ],
+    ),
+    "roundtrip": (
+        "Round trip: send (confirmed), wait for the result (in Redis), one at a time",
+        [Column("p50", "p50, ms", 2), Column("p99", "p99, ms", 2)],
     ),
 }
 

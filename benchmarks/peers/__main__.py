@@ -68,6 +68,11 @@ class Producer:
         self.peer.send_bulk(range(count))
         return {"seconds": time.perf_counter() - started, "cpu": time.process_time() - cpu}
 
+    def send_threads(self, count: int) -> dict[str, float]:
+        started, cpu = time.perf_counter(), time.process_time()
+        self.peer.send_threads(range(count), THREADS)
+        return {"seconds": time.perf_counter() - started, "cpu": time.process_time() - cpu}
+
     def ask(self, count: int) -> list[float]:
         """Send and wait for the result, so many times; return the milliseconds each took."""
         times = []
@@ -86,6 +91,11 @@ class Producer:
             self.peer.send([number])
             time.sleep(pause)
         return sent
+
+    def cpu_of(self, pid: int) -> float:
+        """Return the CPU seconds that another process, a server, has used."""
+        times = psutil.Process(pid).cpu_times()
+        return float(times.user + times.system)
 
     def emptied(self, patience: float) -> int | None:
         """Wait until the server holds no unfinished message; return when (ns), or None when patience ends."""
@@ -110,23 +120,38 @@ def obey(target: Worker | Producer) -> None:
         os._exit(0)
 
 
+def connected(arguments: argparse.Namespace) -> Peer:
+    """Return the peer's adapter for the server that the URL names."""
+    given = [arguments.url, arguments.results]
+    package = "benchmarks.peers"
+    if arguments.url.startswith("amqp:"):
+        package += ".on_rabbitmq"
+        given.append(not arguments.unconfirmed)
+    peer: Peer = importlib.import_module(f"{package}.{arguments.name}").Adapter(*given)
+    return peer
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", choices=NAMES)
     parser.add_argument("role", choices=["worker", "producer"])
     parser.add_argument("url")
     parser.add_argument("--count", type=int, default=0, help="messages that the worker will run")
-    parser.add_argument("--results", action="store_true", help="keep results")
+    parser.add_argument("--results", metavar="URL", help="keep results in the Redis there")
+    parser.add_argument("--unconfirmed", action="store_true", help="RabbitMQ: don't wait for confirmations")
     arguments = parser.parse_args()
-    peer: Peer = importlib.import_module(f"benchmarks.peers.{arguments.name}").Adapter(
-        arguments.url, arguments.results
-    )
-    hello = {"guarantee": peer.guarantee, "bulk": peer.bulk, "most": peer.most}
+    peer = connected(arguments)
+    hello = {
+        "guarantee": peer.guarantee,
+        "bulk": peer.bulk,
+        "unconfirmed": peer.unconfirmed,
+        "most": peer.most,
+    }
     hello["version"] = version(peer.distribution)
     if arguments.role == "producer":
         emit({"hello": hello})
         obey(Producer(peer))
-    record = execution.start(arguments.count, emit)
+    record = execution.start(arguments.count, emit, answers=arguments.results is not None)
     emit({"hello": hello})
     threading.Thread(target=obey, args=[Worker(record)], name="bench-commands", daemon=True).start()
     peer.work(THREADS)

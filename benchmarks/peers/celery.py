@@ -16,13 +16,16 @@ class Adapter(Peer):
     distribution = "celery"
     guarantee = "at least once: acked after the run (acks_late), redelivered after an hour"
 
-    def __init__(self, url: str, results: bool) -> None:
-        self.app = Celery("bench", broker=url, backend=url if results else None)
+    def __init__(self, url: str, results: str | None) -> None:
+        self.register(Celery("bench", broker=url, backend=results), results)
+        self.client: Any = redis.Redis.from_url(url)
+
+    def register(self, app: Celery, results: str | None) -> None:
+        self.app = app
         self.app.conf.update(
             task_acks_late=True, task_ignore_result=not results, broker_connection_retry_on_startup=True
         )
         self.task: Any = self.app.task(noop)
-        self.client: Any = redis.Redis.from_url(url)
 
     def work(self, threads: int) -> None:
         arguments = ["worker", "--pool", "threads", "--concurrency", str(threads), "--loglevel", "WARNING"]

@@ -1,4 +1,4 @@
-"""What the adapters of nbqueue and Dramatiq share: both have the same API."""
+"""What the adapters of nbqueue and Dramatiq share: both have the same API. On Redis, unless overridden."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ NAMESPACE = "bench"
 
 
 class CompatiblePeer(Peer):
-    def __init__(self, url: str, results: bool) -> None:
+    def __init__(self, url: str, results: str | None) -> None:
         name = self.distribution
         self.library: Any = importlib.import_module(name)
-        self.broker: Any = importlib.import_module(f"{name}.brokers.redis").RedisBroker(
-            url=url, namespace=NAMESPACE
-        )
+        self.broker: Any = self.connect(url)
         self.library.set_broker(self.broker)  # where get_result looks
         if results:
-            backend = importlib.import_module(f"{name}.results.backends").RedisBackend(url=url)
+            backend = importlib.import_module(f"{name}.results.backends").RedisBackend(url=results)
             kept = importlib.import_module(f"{name}.results").Results(backend=backend, store_results=True)
             self.broker.add_middleware(kept)
         self.actor = self.library.actor(noop, broker=self.broker)
+
+    def connect(self, url: str) -> Any:
+        """Make the broker."""
+        module = importlib.import_module(f"{self.distribution}.brokers.redis")
+        return module.RedisBroker(url=url, namespace=NAMESPACE)
 
     def work(self, threads: int) -> None:
         self.broker.emit_after("process_boot")  # as the command line does, for the middleware's own threads

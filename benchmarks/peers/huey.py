@@ -14,8 +14,8 @@ class Adapter(Peer):
     distribution = "huey"
     guarantee = "at most once: popped before the run, no acks"
 
-    def __init__(self, url: str, results: bool) -> None:
-        self.huey = RedisHuey("bench", url=url, results=results, notify_result=results)
+    def __init__(self, url: str, results: str | None) -> None:
+        self.huey = RedisHuey("bench", url=url, results=bool(results), notify_result=bool(results))
         self.task = self.huey.task()(noop)
 
     def work(self, threads: int) -> None:

@@ -18,7 +18,7 @@ class Adapter(Peer):
     bulk = True
     most = 2_000
 
-    def __init__(self, url: str, results: bool) -> None:
+    def __init__(self, url: str, results: str | None) -> None:
         self.queue = Queue("bench", connection=Redis.from_url(url))
         self.options: dict[str, Any] = {} if results else {"result_ttl": 0}
 

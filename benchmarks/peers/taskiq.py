@@ -1,9 +1,12 @@
-"""taskiq on a Redis stream, its broker with acks; the task is a plain function and runs in a thread pool."""
+"""taskiq on a Redis stream, its broker with acks; the task is a plain function and runs in a thread pool.
+
+It is asynchronous: what others do on several threads, it does in as many coroutines of one.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
 import redis
@@ -23,12 +26,15 @@ class Adapter(Peer):
     distribution = "taskiq"
     guarantee = "at least once: acked after the run, redelivered after 10 minutes"
 
-    def __init__(self, url: str, results: bool) -> None:
-        self.broker: Any = RedisStreamBroker(url, queue_name="bench")
-        if results:
-            self.broker = self.broker.with_result_backend(RedisAsyncResultBackend(url))
-        self.task = self.broker.task(noop)
+    def __init__(self, url: str, results: str | None) -> None:
+        self.register(RedisStreamBroker(url, queue_name="bench"), results)
         self.client: Any = redis.Redis.from_url(url)
+
+    def register(self, broker: Any, results: str | None) -> None:
+        self.broker = broker
+        if results:
+            self.broker = self.broker.with_result_backend(RedisAsyncResultBackend(results))
+        self.task: Any = self.broker.task(noop)
         self.loop = asyncio.new_event_loop()
         self.running = False
 
@@ -36,11 +42,17 @@ class Adapter(Peer):
         self.loop.run_until_complete(run_receiver_task(self.broker, sync_workers=threads, run_startup=True))
 
     def send(self, numbers: Iterable[int]) -> None:
+        self._await(self._send(numbers))
+
+    def send_threads(self, numbers: Sequence[int], threads: int) -> None:
         async def send() -> None:
-            for number in numbers:
-                await self.task.kiq(number)
+            await asyncio.gather(*[self._send(numbers[first::threads]) for first in range(threads)])
 
         self._await(send())
+
+    async def _send(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            await self.task.kiq(number)
 
     def ask(self, number: int) -> int:
         async def ask() -> int:
@@ -57,7 +69,7 @@ class Adapter(Peer):
 
     def _await(self, coroutine: Coroutine[Any, Any, T]) -> T:
         if not self.running:
-            # the stream's group must exist before the first message, or workers never see that
+            # the stream's group, or the queue, must exist before the first message, or workers never see that
             self.loop.run_until_complete(self.broker.startup())
             self.running = True
         return self.loop.run_until_complete(coroutine)

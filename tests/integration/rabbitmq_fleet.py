@@ -1,4 +1,4 @@
-"""Brokers, workers and worker processes on one virtual host of a RabbitMQ, and what foreign programs do there.
+"""Brokers, workers and worker processes on a virtual host of RabbitMQ, and what foreign programs do there.
 
 `Fleet` makes them and ends those that are left. Foreign programs are played by plain pika on the compatible
 layout, never by way of `nbqueue`.

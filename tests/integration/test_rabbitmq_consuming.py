@@ -14,6 +14,7 @@ import pytest
 
 import nbqueue
 from nbqueue import Message
+from nbqueue.brokers.rabbitmq import link
 from nbqueue.brokers.rabbitmq.deliveries import Deliveries
 from nbqueue.errors import ConnectionClosed
 
@@ -58,9 +59,9 @@ def test_an_old_message_is_not_settled_by_the_tag_it_had_on_a_lost_connection(
     consumer.ack(first)
     wait_until(lambda: len(consumer._deliveries._open) == 2)
     close_links(rabbitmq_server, fleet.url)
+    wait_until(lambda: consumer._lost is not None)
     with pytest.raises(ConnectionClosed):
-        while True:
-            next(consumer)
+        next(consumer)
     another = broker.consume(QUEUE, prefetch=3)
     again = take(another, 2)
     assert second._tag in [message._tag for message in again]
@@ -112,7 +113,7 @@ def test_one_acknowledgement_for_many_never_covers_an_unfinished_one(seed: int) 
             deliveries.settled(some)
             continue
         highest, singly = deliveries.join(some)
-        covered = {tag for tag in range(1, (highest or 0) + 1)}
+        covered = set(range(1, (highest or 0) + 1))
         assert not covered & unfinished
         assert covered | set(singly) >= set(some)
         assert highest is None or highest in some
@@ -152,6 +153,24 @@ def test_connections_closed_under_load_lose_nothing(fleet: Fleet, rabbitmq_serve
     broker.join(QUEUE, timeout=30_000)
     # Lost connections are no deaths of workers: what was merely fetched is not counted.
     assert fleet.ready(f"{QUEUE}.XQ") == 0
+
+
+def test_a_connection_lost_while_a_consumer_opens_its_channel_is_noticed_at_once(fleet: Fleet) -> None:
+    broker = fleet.broker()
+    broker.declare_queue(QUEUE, ensure=True)
+    broker.consuming.link.open()
+    connection = broker.consuming.link.connection
+    open_channel = connection.channel
+
+    def lost(*, on_open_callback: Any) -> None:
+        open_channel(on_open_callback=on_open_callback)
+        connection._transport._sock.shutdown(2)
+
+    connection.channel = lost
+    begun = time.monotonic()
+    with pytest.raises(ConnectionClosed):
+        broker.consume(QUEUE)
+    assert time.monotonic() - begun < link.PATIENCE / 2
 
 
 def test_a_deleted_queue_is_declared_and_consumed_again(

@@ -34,7 +34,7 @@ def node() -> Iterator[RabbitmqServer]:
 
 
 class Sender:
-    """Sends messages of all kinds from a thread of its own; what is refused is sent again, under another name."""
+    """Sends messages of all kinds from its own thread; what is refused is sent again under another name."""
 
     def __init__(self, broker: RabbitmqBroker, count: int, *, pace: float = 0.0) -> None:
         self.broker = broker

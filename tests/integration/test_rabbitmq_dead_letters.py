@@ -1,4 +1,4 @@
-"""Dead letters: why they died is with them, poison ends here, and nothing is lost while one looks after them."""
+"""Dead letters: why they died is with them, poison ends here, nothing is lost while one tends them."""
 
 from __future__ import annotations
 
@@ -200,7 +200,8 @@ def test_a_message_that_kills_its_workers_ends_as_a_dead_letter_and_its_neighbou
     process = fleet.process(**settings)
     while fleet.ready(DEAD) == 0:
         assert deaths < 6
-        wait_until(lambda: process.process.poll() is not None or fleet.ready(DEAD), DEADLINE)
+        running = process.process
+        wait_until(lambda running=running: running.poll() is not None or fleet.ready(DEAD), DEADLINE)  # type: ignore[misc]
         if process.process.poll() is not None:
             deaths += 1
             process = fleet.process(**settings)

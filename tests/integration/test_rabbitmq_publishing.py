@@ -1,4 +1,4 @@
-"""Publishing: confirmed for all threads over one connection, sent again when the server fails, never silent."""
+"""Publishing: confirmed for all threads over one connection, sent again when need be, never silent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The broker on RabbitMQ: wire-compatible, publishing confirmed and pipelined, consuming on one connection."""
+"""The broker on RabbitMQ: wire-compatible, sends confirmed and pipelined, consumes on one connection."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """`RabbitmqBroker`: the contract of brokers on RabbitMQ.
 
-Two connections a process, each with a thread: one publishes for all, one consumes. Queues are declared, looked at
-and emptied over short connections of the calling thread. A forked child starts with no connection.
+Two connections a process, each with a thread: one publishes for all, one consumes. Queues are declared,
+looked at and emptied over short connections of the calling thread. A forked child starts with no
+connection.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ except ImportError as error:
         "RabbitMQ needs the pika package: pip install 'nbqueue[rabbitmq]'.", name="pika"
     ) from error
 
-from ...broker import Broker, QueueSizes, delayed_copy
+from ...broker import Broker, delayed_copy
 from ...common import current_millis, dq_name, q_name, xq_name
 from ...dead_letters import DeadLetter
 from ...errors import (
@@ -31,19 +32,19 @@ from ...errors import (
     BrokerError,
     ConnectionClosed,
     ConnectionFailed,
-    QueueJoinTimeout,
 )
 from ...message import Message
 from ...middleware import Middleware, TimeLimit
 from ...proxy import MessageProxy
-from .connections import BlockingConnections, connection_parameters
+from .connections import connection_parameters, ignore_scary_logs
 from .consumer import Consuming, RabbitmqConsumer
 from .delayed import DelayedConsumer
 from .link import Link
 from .proxy import dead_properties
 from .publisher import Batch, Outgoing, Publisher
-from .started import PREFIX
-from .topology import Topology, declare_delay, delay_for, delay_name, delay_of, names
+from .queues import Queues
+from .started import PREFIX, Started
+from .topology import Topology, declare_delay, declare_quorum, delay_for, delay_name, delay_of, names
 from .troubles import LONGEST_UNACKNOWLEDGED, NotThere, addresses
 
 MAX_ENQUEUE_ATTEMPTS = 6
@@ -54,13 +55,13 @@ DEFAULT_MAX_DEATHS = 5
 BLOCKED_TIMEOUT = 60.0
 
 
-class RabbitmqBroker(BlockingConnections, Broker):
+class RabbitmqBroker(Queues, Broker):
     """A broker on RabbitMQ 3.10 or newer.
 
     Parameters:
       confirm_delivery: wait for the server's word on each message that it is safe. Without, sending is a bit
         faster and may lose messages.
-      url: `amqp://user:password@host:port/vhost`, `amqps://` for TLS; several, as a list or joined by `;`, are
+      url: `amqp://user:password@host:port/vhost`, `amqps://` for TLS; several, a list or joined by `;`, are
         tried in their order.
       middleware: as for every broker; None for the default middleware.
       max_priority: the highest `broker_priority` of a message, 1 to 255. All programs must say the same.
@@ -112,6 +113,7 @@ class RabbitmqBroker(BlockingConnections, Broker):
         self._id = uuid.uuid4().hex[:12]
         self._declaring = threading.RLock()
         self._delays: set[int] = set()
+        self._private: set[str] = set()
         self.publisher = Publisher(self._all_parameters, blocked_timeout=self.blocked_timeout)
         self.consuming = Consuming(partial(Link, "nbqueue-rabbitmq-consumer", self._all_parameters))
 
@@ -173,9 +175,25 @@ class RabbitmqBroker(BlockingConnections, Broker):
             return
         with self._declaring:
             if delay not in self._delays:
-                with self.short_connection() as channel:
-                    declare_delay(channel(), delay)
+                with self.short_connection("declaring a delay queue") as open_channel:
+                    declare_delay(open_channel, delay)
                 self._delays.add(delay)
+
+    def delay_until(self, eta: float) -> int | None:
+        """Return the length of the delay queue, declared, for a message with a due time; None for none."""
+        while True:
+            length = delay_for(eta - current_millis())
+            if length is None or length in self._delays:
+                return length
+            self.ensure_delay(length)  # takes a while when it is new
+
+    def declare_started(self, started: Started) -> None:
+        """Declare the private queue of a consumer, once a process."""
+        with self._declaring:
+            if started.name not in self._private:
+                with self.short_connection("declaring a private queue") as open_channel:
+                    declare_quorum(open_channel, started.name, started.arguments())
+                self._private.add(started.name)
 
     def started_name(self, queue_name: str) -> str:
         """Return the name of the private queue that this process's consumer of a queue has: see `started`."""
@@ -195,7 +213,7 @@ class RabbitmqBroker(BlockingConnections, Broker):
             if actor.queue_name == queue_name and limit > LONGEST_UNACKNOWLEDGED and not known:
                 self._warned_of.add(actor.actor_name)
                 self.logger.warning(
-                    "Actor %r may run for %s ms. RabbitMQ takes a message back that is not acknowledged within "
+                    "Actor %r may run for %s ms. RabbitMQ takes back a message that is not acknowledged in "
                     "its consumer_timeout (rabbitmq.conf; %d ms by default), and it runs again.",
                     actor.actor_name,
                     limit,
@@ -232,14 +250,13 @@ class RabbitmqBroker(BlockingConnections, Broker):
             raise ValueError(f"broker_priority must be a whole number from 0 to 255, not {priority!r}.")
         exchange = ""
         if delay is not None:
-            length = delay_for(message.options["eta"] - current_millis())
+            length = self.delay_until(message.options["eta"])
             if length is not None:
-                self.ensure_delay(length)
                 exchange = delay_name(length)
         return Outgoing(message.queue_name, message.encode(), self.properties_of(message), exchange)
 
     def properties_of(self, message: Message[Any] | MessageProxy) -> Any:
-        """Return the properties with which a message is published; an odd priority of a foreign one is left out."""
+        """Return the properties with which a message is published, without a foreign one's odd priority."""
         priority = message.options.get("broker_priority")
         return pika.BasicProperties(delivery_mode=2, priority=priority if _is_priority(priority) else None)
 
@@ -310,58 +327,8 @@ class RabbitmqBroker(BlockingConnections, Broker):
         """Publish bytes that are no message to the dead letters of a queue."""
         self.publish([Outgoing(xq_name(q_name(queue_name)), body, dead_properties(why))], confirmed=True)
 
-    def get_queue_message_counts(self, queue_name: str) -> tuple[int, int, int]:
-        """Return how many messages are ready in the queue, its `.DQ` and its `.XQ`."""
-        self.declare_queue(queue_name, ensure=True)
-        with self.short_connection() as channel:
-            return self._counts(channel(), queue_name)
-
-    def _counts(self, channel: Any, queue_name: str) -> tuple[int, int, int]:
-        ready, delayed, dead = (
-            channel.queue_declare(name, passive=True).method.message_count for name in names(queue_name)
-        )
-        return ready, delayed, dead
-
-    def flush(self, queue_name: str) -> None:
-        with self.short_connection() as channel:
-            for name in names(queue_name):
-                try:
-                    channel().queue_purge(name)
-                except pika.exceptions.ChannelClosedByBroker as error:
-                    if error.reply_code != 404:
-                        raise
-
-    def flush_all(self) -> None:
-        for queue_name in list(self.queues):
-            self.flush(queue_name)
-
-    def join(
-        self, queue_name: str, min_successes: int = 10, idle_time: int = 100, *, timeout: int | None = None
-    ) -> None:
-        """Wait until the queue and its `.DQ` have no ready messages, and none that this process holds.
-
-        Messages that other processes run, and those that are delayed for long, are not seen.
-
-        Parameters:
-          min_successes: looks in a row that must find nothing.
-          idle_time: milliseconds between looks.
-          timeout: in milliseconds; None waits for as long as it takes.
-        """
-        deadline = None if timeout is None else time.monotonic() + timeout / 1000
-        successes = 0
-        self.declare_queue(queue_name, ensure=True)
-        with self.short_connection() as open_channel:
-            channel = open_channel()
-            while successes < min_successes:
-                if deadline is not None and time.monotonic() > deadline:
-                    raise QueueJoinTimeout(queue_name)
-                ready, delayed, _ = self._counts(channel, queue_name)
-                busy = ready or delayed or self.consuming.holds(queue_name)
-                successes = 0 if busy else successes + 1
-                if successes < min_successes:
-                    time.sleep(idle_time / 1000)
-
     def close(self) -> None:
+        ignore_scary_logs()
         self.consuming.link.close()
         self.publisher.close()
         self._close_blocking()
@@ -379,27 +346,6 @@ class RabbitmqBroker(BlockingConnections, Broker):
         with self.short_connection() as channel:
             properties = channel().connection._impl.server_properties or {}
         return f"RabbitMQ {properties.get('version', '')}".strip()
-
-    def queue_sizes(self) -> list[QueueSizes]:
-        sizes = []
-        with self.short_connection() as open_channel:
-            for name in sorted(self.queues):
-                try:
-                    ready, delayed, dead = self._counts(open_channel(), name)
-                except pika.exceptions.ChannelClosedByBroker as error:
-                    if error.reply_code != 404:
-                        raise
-                    ready = delayed = dead = 0  # not declared on the server yet
-                sizes.append(QueueSizes(name, ready, delayed, 0, dead))
-        return sizes
-
-    def listens(self, queue_name: str) -> bool | None:
-        with self.short_connection() as channel:
-            try:
-                declared = channel().queue_declare(q_name(queue_name), passive=True)
-            except pika.exceptions.ChannelClosedByBroker:
-                return False
-        return bool(declared.method.consumer_count)
 
     # -- dead letters ------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ declarations go over a short connection each, so that they work in any thread an
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +16,29 @@ import pika
 
 from ...errors import ConnectionClosed, ConnectionFailed
 from .troubles import explain_channel, explain_connection
+
+
+class _IgnoreScaryLogs(logging.Filter):
+    """Drops what pika says of things that are no trouble: raised as exceptions that somebody expects."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return self.text not in record.getMessage()
+
+
+def ignore_scary_logs() -> None:
+    """Install the filters, once a logger."""
+    for name, text in (
+        ("pika.adapters.base_connection", "Broken pipe"),
+        ("pika.adapters.blocking_connection", "Broken pipe"),
+        ("pika.channel", "Received remote Channel.Close (404)"),  # asked whether a queue is there
+    ):
+        logger = logging.getLogger(name)
+        if not any(isinstance(present, _IgnoreScaryLogs) for present in logger.filters):
+            logger.addFilter(_IgnoreScaryLogs(text))
 
 
 class BlockingConnections:
@@ -77,6 +101,7 @@ class BlockingConnections:
     @contextlib.contextmanager
     def short_connection(self, what: str = "asking about queues") -> Iterator[Any]:
         """A connection for a few questions; yields a function that opens a channel on it."""
+        ignore_scary_logs()
         connection = self._connect()
         try:
             yield connection.channel

@@ -1,9 +1,9 @@
 """Consumers on RabbitMQ: a channel each, on the consuming connection of their broker.
 
-The server pushes messages into the consumer's buffer, as many as its prefetch allows; `fetch` takes from there.
-`_bell` guards the buffer and the flags by which `fetch` waits; the channel and its `Deliveries` belong to the
-link's thread. When the channel or the connection is lost, the next `fetch` raises, and the worker makes a new
-consumer: the server delivers again what was not acknowledged.
+The server pushes messages into the consumer's buffer, as many as its prefetch allows; `fetch` takes from
+there. `_bell` guards the buffer and the flags by which `fetch` waits; the channel and its `Deliveries`
+belong to the link's thread. When the channel or the connection is lost, the next `fetch` raises, and the
+worker makes a new consumer: the server delivers again what was not acknowledged.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from threading import Condition
+from threading import Condition, Lock
 from typing import TYPE_CHECKING, Any
 
 from ...common import q_name
@@ -56,12 +56,13 @@ class RabbitmqConsumer(BatchConsumer):
         self._deliveries = Deliveries()
         self._announcing = False
         self._window = prefetch
-        # Of the link's thread: the channel, its subscription and that one's window, and who waits for a change.
+        # Of the link's thread: the channel, its subscription, that one's window, who waits for a change.
         self._channel: Any = None
         self._tag: str | None = None
         self._subscribed: int | None = None
         self._changing = False
         self._waiting: list[Reply] = []
+        self._opening_started = Lock()
         self._started = Started(broker.started_name(queue_name), queue_name)
         self._link.open()
         broker.consuming.add(self)
@@ -142,8 +143,7 @@ class RabbitmqConsumer(BatchConsumer):
             self.broker.bury([(message, json.dumps({"error": error, "attempts": deaths}))], self.queue_name)
             self._settled([message._tag])
             return False
-        if not self._started.is_open:
-            self._link.call(self._open_started)
+        self._open_started()
         original = message._tag
         properties = self.broker.properties_of(message)
         properties.headers = {**(message._properties.headers or {}), DEATHS_HEADER: message.deaths + 1}
@@ -185,6 +185,12 @@ class RabbitmqConsumer(BatchConsumer):
 
     def outstanding(self) -> int:
         return len(self._handed_out)
+
+    def _open_started(self) -> None:
+        with self._opening_started:
+            if not self._started.is_open:
+                self.broker.declare_started(self._started)
+                self._link.call(self._consume_started)
 
     # -- taking from the buffer --------------------------------------------------------------------------
 
@@ -231,8 +237,9 @@ class RabbitmqConsumer(BatchConsumer):
             self._resting = False
             channel.add_on_close_callback(lambda _, reason: self._on_channel_closed(reason, reply))
             channel.add_on_cancel_callback(lambda _frame: self._on_cancelled(channel))
-            self._subscribe(reply)
+            self._subscribe(None)
 
+        self._waiting.append(reply)  # told when the connection is lost before
         connection.channel(on_open_callback=opened)
 
     def _subscribe(self, reply: Reply | None) -> None:
@@ -241,6 +248,9 @@ class RabbitmqConsumer(BatchConsumer):
         A subscription that was there ends before another begins, so that the order of the queue stays.
         """
         if reply is not None:
+            if self._lost is not None:
+                reply.give(error=self._lost)
+                return
             self._waiting.append(reply)
         channel = self._channel
         if self._changing or channel is None or not channel.is_open:
@@ -297,7 +307,7 @@ class RabbitmqConsumer(BatchConsumer):
             channel.basic_ack(tag)
 
     def _acknowledge_and_ask(self, tag: int, mark: str) -> None:
-        """Acknowledge, and answer the mark once the server has seen that: it takes commands in their order."""
+        """Acknowledge; answer the mark once the server has seen that: it takes commands in order."""
         self._acknowledge([tag])
         channel = self._channel
         if channel is not None and channel.is_open:
@@ -312,20 +322,20 @@ class RabbitmqConsumer(BatchConsumer):
         self._deliveries.settled(tags)
 
     def _close(self, reply: Reply) -> None:
-        channel, self._channel = self._channel, None
-        self._lost = ConnectionClosed("This consumer was closed.")
+        channel = self._channel
+        self.lose(ConnectionClosed("This consumer was closed."))
         if channel is None or not channel.is_open:
             reply.give()
             return
         channel.add_on_close_callback(lambda _, __: reply.give())
         channel.close()  # the server takes back what was not acknowledged
 
-    def _open_started(self, reply: Reply) -> None:
+    def _consume_started(self, reply: Reply) -> None:
         channel = self._channel
         if channel is None or not channel.is_open:
             reply.give(error=ConnectionClosed("The connection to RabbitMQ was lost."))
         else:
-            self._started.open(channel, reply, self._deliveries.add)
+            self._started.consume(channel, reply, self._deliveries.add)
 
     def _on_cancelled(self, channel: Any) -> None:
         """The server ends the subscription: the queue was deleted, or its node is gone."""
@@ -336,11 +346,11 @@ class RabbitmqConsumer(BatchConsumer):
 
     def _on_channel_closed(self, reason: Any, reply: Reply) -> None:
         if self._channel is None:
-            return
+            return  # closed from here
         error = explain_channel(reason, f"consuming {self.queue_name!r}")
         if is_too_late(reason):
             self.logger.warning(
-                "RabbitMQ takes back all messages that this worker holds of %r, running ones included, because "
+                "RabbitMQ takes back all messages that this worker holds of %r, those that run too, because "
                 "one was not acknowledged in time. Actors that run so long need a higher consumer_timeout "
                 "(milliseconds) in rabbitmq.conf; the default is %d. %s",
                 self.queue_name,

@@ -1,7 +1,8 @@
 """Looks at the dead letters of a queue, and takes some out, without losing any if this dies half-way.
 
-RabbitMQ can't look without taking: a bounded window is read without acknowledging and given back when the channel
-closes. One is taken out by publishing its successor, with the server's word for it, before it is acknowledged.
+RabbitMQ can't look without taking: a bounded window is read without acknowledging and given back when the
+channel closes. One is taken out by publishing its successor, with the server's word for it, before it is
+acknowledged.
 """
 
 from __future__ import annotations

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import time
-
 from ...proxy import MessageProxy
 from .consumer import RabbitmqConsumer
 from .proxy import RabbitmqMessageProxy
 from .publisher import Outgoing
-from .topology import delay_for, delay_name
+from .topology import delay_name
 
 #: The latest due time (ms) that is told apart from others.
 NEVER = 10**15
 
 
 class DelayedConsumer(RabbitmqConsumer):
-    """Hands out the messages of a `.DQ` that are due soon, and sends the others to where they wait for longer."""
+    """Hands out messages that are due soon, and sends the others to where they wait for longer."""
 
     def _take(self, n: int) -> list[MessageProxy]:
         soon: list[MessageProxy] = []
         later: dict[int, list[RabbitmqMessageProxy]] = {}
-        now = time.time() * 1000
         for message in super()._take(n):
             assert isinstance(message, RabbitmqMessageProxy)
             eta = message.options.get("eta")
             delay = None
             if isinstance(eta, (int, float)) and not isinstance(eta, bool) and eta == eta:
-                delay = delay_for(min(eta, NEVER) - now)
+                delay = self.broker.delay_until(min(eta, NEVER))
             if delay is None:
                 soon.append(message)
             else:
@@ -37,7 +34,6 @@ class DelayedConsumer(RabbitmqConsumer):
 
     def _send_on(self, delay: int, messages: list[RabbitmqMessageProxy]) -> None:
         broker = self.broker
-        broker.ensure_delay(delay)
         exchange = delay_name(delay)
         broker.publish(
             [Outgoing(self.queue_name, m._body, broker.properties_of(m), exchange) for m in messages],

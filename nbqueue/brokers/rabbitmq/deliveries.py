@@ -1,7 +1,7 @@
 """The deliveries of one channel that are not settled: which acknowledgements may be joined into one.
 
-`multiple` acknowledges every delivery up to a tag, so it is used only up to the highest tag below which nothing is
-unfinished; what lies beyond is acknowledged singly. Used by the link's thread alone.
+`multiple` acknowledges every delivery up to a tag, so it is used only up to the highest tag below which
+nothing is unfinished; what lies beyond is acknowledged singly. Used by the link's thread alone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Deliveries:
         self._trim()
 
     def join(self, tags: Iterable[int]) -> tuple[int | None, list[int]]:
-        """Note finished tags; return the tag up to which all may be acknowledged, and those to be done singly.
+        """Note finished tags; return up to which tag all may be acknowledged, and those to be done singly.
 
         Tags that were settled before lie below it as well, which does no harm: the server knows them no more.
         """

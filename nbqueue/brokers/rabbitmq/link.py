@@ -1,8 +1,8 @@
 """A connection to RabbitMQ and the thread that serves it.
 
-The thread runs pika's event loop: only it touches the connection and its channels. Others leave functions with
-`soon`, or run one and wait for what it brings with `call`. A connection is opened when somebody needs one; one
-that is lost stays lost until then. Everybody who waits is told when it is lost.
+The thread runs pika's event loop: only it touches the connection and its channels. Others leave functions
+with `soon`, or run one and wait for what it brings with `call`. A connection is opened when somebody needs
+one; one that is lost stays lost until then. Everybody who waits is told when it is lost.
 """
 
 from __future__ import annotations
@@ -173,7 +173,11 @@ class Link:
         except Exception:
             self.logger.critical("The connection's thread has failed.", exc_info=True)
             self.abandon()
-            self._lose(ConnectionClosed("the connection's thread has failed"))
+            error = ConnectionClosed("The connection's thread has failed.")
+            openers, self._openers = self._openers, []
+            for reply in openers:
+                reply.give(error=error)
+            self._lose(error)
 
     def _want(self, reply: Reply) -> None:
         """Answer once there is a connection."""

@@ -1,8 +1,8 @@
 """Publishes for all threads of a process, on one connection with many confirmations outstanding.
 
-A caller hands over a batch and waits until the server has confirmed each message of it. Two channels: one with
-confirmations, where every message must reach a queue, and one without. All state is the link's thread's;
-callers wait on their batch alone.
+A caller hands over a batch and waits until the server has confirmed each message of it. Two channels: one
+with confirmations, where every message must reach a queue, and one without. All state is the link's
+thread's; callers wait on their batch alone.
 """
 
 from __future__ import annotations
@@ -113,8 +113,8 @@ class Publisher:
                 batch.given_up = True
                 fate = "They were not sent." if batch.held else "Whether they were taken is not known."
                 raise BrokerConnectionError(
-                    f"RabbitMQ has blocked publishers for {self.blocked_timeout:g} s (it is short of memory or "
-                    f"disk: rabbitmqctl status tells): {len(batch.messages)} messages. {fate}"
+                    f"RabbitMQ has blocked publishers for {self.blocked_timeout:g} s (it is short of "
+                    f"memory or disk: rabbitmqctl status tells): {len(batch.messages)} messages. {fate}"
                 )
         if batch.reply.error is not None:
             raise batch.reply.error

@@ -1,13 +1,13 @@
 """Counts deaths of workers by the messages that they were running, not by those that they had only fetched.
 
-That RabbitMQ delivers a message again says that its worker is gone, not whether it had begun to run it. So such a
-message is moved before it runs: to a private queue of its consumer, with one more death in its headers, and from
-there at once to the consumer. Both moves are confirmed before the original is acknowledged. When the worker dies,
-the private queue gives the message back to its own queue, whose next consumer finds the death counted. Messages
-that the dead worker had not started come back as they were.
+That RabbitMQ delivers a message again says that its worker is gone, not whether it had begun to run it. So
+such a message is moved before it runs: to a private queue of its consumer, with one more death in its
+headers, and from there at once to the consumer. Both moves are confirmed before the original is
+acknowledged. When the worker dies, the private queue gives the message back to its own queue, whose next
+consumer finds the death counted. Messages that the dead worker had not started come back as they were.
 
-A private queue is there for consumers that met such messages; the server deletes it when it wasn't used for a while.
-It is a quorum queue that gives back at least once.
+A private queue is there for consumers that met such messages; the server deletes it when it wasn't used for
+a while. It is a quorum queue that gives back at least once.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ PREFIX = "nbqueue.started"
 
 
 class Started:
-    """The private queue of one consumer. Everything here is the link's thread's, `expect` and `forget` aside."""
+    """The private queue of one consumer. All is the link's thread's, `expect` and `forget` aside."""
 
     def __init__(self, name: str, queue_name: str) -> None:
         self.name = name
         self.queue_name = queue_name
+        #: Whether the channel consumes it.
         self.is_open = False
-        self._opening: list[Reply] = []
         self._expected: dict[str, Reply] = {}
 
     # -- any thread --------------------------------------------------------------------------------------
@@ -56,29 +56,22 @@ class Started:
             expected.give(value)
         return expected is not None
 
-    def open(self, channel: Any, reply: Reply, added: Callable[[int], None]) -> None:
-        """Declare the queue and consume it; answer when that is so."""
-        if self.is_open:
-            reply.give()
-            return
-        self._opening.append(reply)
-        if len(self._opening) > 1:
-            return
+    def consume(self, channel: Any, reply: Reply, added: Callable[[int], None]) -> None:
+        """Consume the queue, which is declared; answer when that is so."""
 
-        def opened(_frame: Any) -> None:
+        def consuming(_frame: Any) -> None:
             self.is_open = True
-            waiting, self._opening = self._opening, []
-            for waiter in waiting:
-                waiter.give()
+            self.answer(mark)
 
         def delivered(_channel: Any, method: Any, properties: Any, _body: bytes) -> None:
             added(method.delivery_tag)
             if not self.answer(properties.correlation_id or "", method.delivery_tag):
                 channel.basic_nack(method.delivery_tag, requeue=True)  # its time is over: it is given back
 
-        channel.queue_declare(self.name, durable=True, arguments=self.arguments())
+        mark = uuid.uuid4().hex
+        self._expected[mark] = reply
         channel.basic_qos(prefetch_count=0)
-        channel.basic_consume(self.name, delivered, callback=opened)
+        channel.basic_consume(self.name, delivered, callback=consuming)
 
     def arguments(self) -> dict[str, Any]:
         return {
@@ -93,9 +86,6 @@ class Started:
 
     def lose(self, error: Exception) -> None:
         """Answer everybody who waits: the channel is lost."""
-        waiting, self._opening = self._opening, []
-        for waiter in waiting:
-            waiter.give(error=error)
         for mark in list(self._expected):
             expected = self._expected.pop(mark, None)
             if expected is not None:
