@@ -306,3 +306,32 @@ def test_messages_of_a_foreign_producer_run(fleet: Fleet) -> None:
     for number in range(20):
         fleet.put(wire("note", number))
     wait_until(lambda: sorted(seen) == list(range(20)), DEADLINE)
+
+
+def test_a_change_of_the_window_sends_nothing_back(fleet: Fleet) -> None:
+    send(fleet, 6000)
+    consumer = fleet.broker().consume(QUEUE, prefetch=8)
+    again = came = 0
+    while came < 6000:
+        messages = consumer.fetch(400 if came % 2 else 8, 10_000)
+        assert messages
+        came += len(messages)
+        again += sum(message.redelivered for message in messages)
+        consumer.settle(messages, [])
+    assert again == 0
+
+
+def test_two_workers_of_a_process_run_what_comes_again_once_each(fleet: Fleet) -> None:
+    broker = fleet.broker()
+    note, seen = noting(broker)
+    broker.enqueue_many(note.message(number) for number in range(300))
+    first = broker.consume(QUEUE, prefetch=300)
+    take(first, 300)
+    first.close()
+    for _ in range(2):
+        fleet.worker(broker, threads=4)
+    consumers = [c for c in broker.consuming.consumers if c.queue_name == QUEUE]
+    assert len({consumer._started.name for consumer in consumers}) == len(consumers)
+    wait_until(lambda: len(set(seen)) == 300, DEADLINE)
+    broker.join(QUEUE, timeout=30_000)
+    assert sorted(seen) == list(range(300))

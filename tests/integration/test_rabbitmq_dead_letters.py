@@ -242,12 +242,13 @@ def test_a_message_that_was_noted_as_running_runs_once(fleet: Fleet, rabbitmq_se
     fleet.worker(broker)
     wait_until(lambda: seen, DEADLINE)
     broker.join(QUEUE, timeout=30_000)
+    (private,) = (c._started.name for c in broker.consuming.consumers if c.queue_name == QUEUE)
     vhost = fleet.url.rpartition("/")[2]
     left = {
         row["name"]: row["messages"]
         for row in rabbitmq_server.rows("list_queues", "name", "messages", vhost=vhost)
     }
-    assert left == {QUEUE: 0, f"{QUEUE}.DQ": 0, DEAD: 0, broker.started_name(QUEUE): 0}
+    assert left == {QUEUE: 0, f"{QUEUE}.DQ": 0, DEAD: 0, private: 0}
     assert seen == [1]
 
 

@@ -114,6 +114,8 @@ class RabbitmqBroker(Queues, Broker):
         self._declaring = threading.RLock()
         self._delays: set[int] = set()
         self._private: set[str] = set()
+        self._claimed: set[str] = set()
+        self._claiming = threading.Lock()
         self.publisher = Publisher(self._all_parameters, blocked_timeout=self.blocked_timeout)
         self.consuming = Consuming(partial(Link, "nbqueue-rabbitmq-consumer", self._all_parameters))
 
@@ -195,9 +197,17 @@ class RabbitmqBroker(Queues, Broker):
                     declare_quorum(open_channel, started.name, started.arguments())
                 self._private.add(started.name)
 
-    def started_name(self, queue_name: str) -> str:
-        """Return the name of the private queue that this process's consumer of a queue has: see `started`."""
-        return f"{PREFIX}.{self._id}.{queue_name}"
+    def claim_started(self, queue_name: str) -> str:
+        """Return the name of a private queue for a consumer, which gives it back: see `started`."""
+        number = 0
+        with self._claiming:
+            while (name := f"{PREFIX}.{self._id}.{number}.{queue_name}") in self._claimed:
+                number += 1
+            self._claimed.add(name)
+        return name
+
+    def release_started(self, name: str) -> None:
+        self._claimed.discard(name)
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> RabbitmqConsumer:
         self.declare_queue(queue_name, ensure=True)

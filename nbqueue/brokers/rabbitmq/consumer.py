@@ -63,13 +63,14 @@ class RabbitmqConsumer(BatchConsumer):
         self._changing = False
         self._waiting: list[Reply] = []
         self._opening_started = Lock()
-        self._started = Started(broker.started_name(queue_name), queue_name)
-        self._link.open()
+        self._started = Started(broker.claim_started(queue_name), queue_name)
         broker.consuming.add(self)
         try:
+            self._link.open()
             self._link.call(self._open)
         except BrokerError:
             broker.consuming.remove(self)
+            broker.release_started(self._started.name)
             raise
 
     # -- the contract ------------------------------------------------------------------------------------
@@ -265,6 +266,8 @@ class RabbitmqConsumer(BatchConsumer):
         if self._tag is not None:
             tag, self._tag = self._tag, None
             channel.basic_cancel(tag, callback=lambda _: self._changed_to(None))
+            # pika would send back what is on its way; it belongs to this consumer as before.
+            channel._cancelled.discard(tag)
         else:
             channel.basic_qos(prefetch_count=wanted)
             self._tag = channel.basic_consume(
@@ -335,7 +338,7 @@ class RabbitmqConsumer(BatchConsumer):
         if channel is None or not channel.is_open:
             reply.give(error=ConnectionClosed("The connection to RabbitMQ was lost."))
         else:
-            self._started.consume(channel, reply, self._deliveries.add)
+            self._started.consume(channel, reply, self._deliveries)
 
     def _on_cancelled(self, channel: Any) -> None:
         """The server ends the subscription: the queue was deleted, or its node is gone."""
@@ -375,6 +378,7 @@ class RabbitmqConsumer(BatchConsumer):
         for waiter in waiting:
             waiter.give(error=error)
         self._started.lose(error)
+        self.broker.release_started(self._started.name)
         if self.on_arrival is not None:
             self.on_arrival()
 

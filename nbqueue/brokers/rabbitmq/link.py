@@ -87,6 +87,8 @@ class Link:
         self._loop: IOLoop | None = None
         self._thread: threading.Thread | None = None
         self._openers: list[Reply] = []
+        #: Those who wait for an answer: they get none from a connection that is lost.
+        self._calls: set[Reply] = set()
         self._connecting = False
 
     # -- any thread --------------------------------------------------------------------------------------
@@ -113,13 +115,17 @@ class Link:
         reply = Reply()
 
         def run() -> None:
+            self._calls.add(reply)
             try:
                 function(reply)
             except Exception as error:
                 reply.give(error=_as_ours(error))
 
         self.soon(run)
-        return reply.result(timeout)
+        try:
+            return reply.result(timeout)
+        finally:
+            self._calls.discard(reply)
 
     def close(self, timeout: float = 5.0) -> None:
         """Close the connection and end the thread."""
@@ -219,6 +225,8 @@ class Link:
             self.on_lost(error)
         except Exception:
             self.logger.exception("Telling of a lost connection failed.")
+        for reply in list(self._calls):
+            reply.give(error=error)
 
 
 def _as_ours(error: Exception) -> Exception:

@@ -13,9 +13,9 @@ a while. It is a quorum queue that gives back at least once.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
 from typing import Any
 
+from .deliveries import Deliveries
 from .link import Reply
 
 #: Milliseconds after which the private queue gives back a message that its consumer doesn't hold.
@@ -56,7 +56,7 @@ class Started:
             expected.give(value)
         return expected is not None
 
-    def consume(self, channel: Any, reply: Reply, added: Callable[[int], None]) -> None:
+    def consume(self, channel: Any, reply: Reply, deliveries: Deliveries) -> None:
         """Consume the queue, which is declared; answer when that is so."""
 
         def consuming(_frame: Any) -> None:
@@ -64,9 +64,17 @@ class Started:
             self.answer(mark)
 
         def delivered(_channel: Any, method: Any, properties: Any, _body: bytes) -> None:
-            added(method.delivery_tag)
+            deliveries.add(method.delivery_tag)
             if not self.answer(properties.correlation_id or "", method.delivery_tag):
-                channel.basic_nack(method.delivery_tag, requeue=True)  # its time is over: it is given back
+                # Nobody runs it here any more: the queue gives it back, once its time there is over.
+                channel.connection.ioloop.call_later(
+                    GIVEN_BACK_AFTER / 1000, lambda: give_back(method.delivery_tag)
+                )
+
+        def give_back(tag: int) -> None:
+            if channel.is_open:
+                channel.basic_nack(tag, requeue=True)
+                deliveries.settled([tag])
 
         mark = uuid.uuid4().hex
         self._expected[mark] = reply
