@@ -107,6 +107,7 @@ class Magics:
             lines.append(f"{done.moved:,} messages that waited in this kernel were moved there.")
         if done.dropped:
             lines.append(f"{done.dropped:,} messages that waited in this kernel were dropped.")
+        lines += _what_is_missing(done.broker)
         if not any(done.broker.listens(name) for name in done.broker.get_declared_queues()):
             lines.append("No worker is seen yet: %nbqueue workers 4 runs some here.")
         return " ".join(lines)
@@ -225,6 +226,20 @@ def status_text(broker: Broker, worker: Worker | None = None) -> str:
     actors = "  ".join(signature(broker.actors[name]) for name in sorted(broker.actors))
     lines.append(("actors", actors or "none yet: decorate a function with @nbqueue.actor"))
     return "\n".join(f"{title:9}{text}" for title, text in lines)
+
+
+def _what_is_missing(broker: Broker) -> list[str]:
+    """Say what a broker on a server that keeps messages alone does without, and what to add."""
+    told = []
+    for kept, ask, option in (
+        ("results", broker.get_results_backend, "--results redis://host or memcached://host"),
+        ("message states", broker.get_state, "--state redis://host"),
+    ):
+        try:
+            ask()
+        except RuntimeError:
+            told.append(f"It keeps no {kept}: add {option}.")
+    return told
 
 
 def _count(number: int | None) -> str:
