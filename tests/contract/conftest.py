@@ -104,6 +104,17 @@ class RedisAdapter(BrokerAdapter):
     def undecodable_bodies(self, broker: Broker, queue_name: str) -> list[bytes]:
         return [letter.body for letter in broker.list_dead(queue_name) if letter.message is None]
 
+    def wait_until_delivered(self, broker: Broker, queue_names: Iterable[str], count: int) -> None:
+        assert isinstance(broker, RedisBroker)
+        attendant = broker.attend()
+        names = set(queue_names)
+        consumers = [consumer for consumer in list(attendant.lines) if consumer.queue_name in names]
+        wait_until(lambda: all(consumer.hot for consumer in consumers))
+        for consumer in consumers:  # the attendant, which told it, has also told the worker
+            turned = threading.Event()
+            attendant._request(lambda _, turned=turned: turned.set(), consumer)  # type: ignore[misc]
+            assert turned.wait(10)
+
 
 class QuickRabbitmqBroker(RabbitmqBroker):
     """Joins with fewer looks: it sees what its own consumers hold, and here there are no others."""
