@@ -46,6 +46,7 @@ def test_no_more_messages_run_at_once_than_the_actor_allows(
     for _ in range(20):
         enter.send()
     start_worker(broker, worker_threads=6)
+    eventually(lambda: crowd.inside == 2)
     for _ in range(20):
         crowd.way_out.release()
     broker.join("default", timeout=10_000)
