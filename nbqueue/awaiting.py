@@ -181,20 +181,19 @@ async def track_ended(track: Track, backend: ResultBackend) -> None:
 
 
 def _failed(message: Message[Any], backend: ResultBackend) -> bool:
-    try:
-        backend.get_result(message)
-    except ResultFailure:
-        return True
-    except ResultMissing:
-        pass
-    return False
+    return _outcome(message, backend) == "failed"
 
 
 def _has_ended(message: Message[Any], backend: ResultBackend) -> bool:
+    return _outcome(message, backend) is not None
+
+
+def _outcome(message: Message[Any], backend: ResultBackend) -> str | None:
+    """Return "done" or "failed", None while there is no result."""
     try:
         backend.get_result(message)
     except ResultFailure:
-        return True
+        return "failed"
     except ResultMissing:
-        return False
-    return True
+        return None
+    return "done"
