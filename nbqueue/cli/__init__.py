@@ -1,0 +1,35 @@
+"""The command line: `nbqueue COMMAND`, one file a command.
+
+`serve` is parsed without click, so that workers start fast; `app` holds the other commands.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["main", "make_argument_parser"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line, that of the process by default; return the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["serve"]:
+        from .serve import main as serve
+
+        return serve(words[1:])
+    from .app import app
+
+    code = app.main(args=words, prog_name="nbqueue", standalone_mode=False)
+    return code if isinstance(code, int) else 0
+
+
+def __getattr__(name: str) -> Any:
+    if name == "make_argument_parser":
+        from .arguments import make_argument_parser
+
+        return make_argument_parser
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

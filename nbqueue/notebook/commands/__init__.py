@@ -1,0 +1,17 @@
+"""The commands of `%nbqueue`, one file each: `run` carries it out and returns the text to print.
+
+`COMMANDS` is their order in the help, each with its arguments and what it does.
+"""
+
+from __future__ import annotations
+
+#: What is typed after `%nbqueue`, and what it does. The module has the name of the first word.
+COMMANDS = {
+    "status": ("", "broker, worker, queues and actors"),
+    "use": ("URL", "run on another broker: redis://host, amqp://host, stub://, or $NAME of a variable"),
+    "workers": ("N", "so many threads in this kernel, 0 for none"),
+    "stop": ("", "stop the threads in this kernel"),
+    "flush": ("[QUEUE]", "empty one queue or all; --yes on a server"),
+    "failed": ("[N]", "the latest messages that failed"),
+    "retry": ("[ID]", "send failed messages again: one, by the start of its id, or all"),
+}

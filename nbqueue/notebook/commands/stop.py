@@ -1,0 +1,25 @@
+"""`%nbqueue stop`: stop the workers of this notebook."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ... import inspection
+from ...broker import get_broker
+from ...embedded import EmbeddedBroker
+from ..magics import STOP_TIMEOUT
+from .parsing import Parser
+
+if TYPE_CHECKING:
+    from ..magics import Magics
+
+
+def run(magics: Magics, words: list[str]) -> str:
+    Parser("stop").parse_args(words)
+    broker = get_broker()
+    magics.stop_worker()
+    if isinstance(broker, EmbeddedBroker):
+        broker.stop(timeout=STOP_TIMEOUT)
+    waiting = {queue.name: queue.waiting for queue in inspection.queues(broker) if queue.waiting}
+    told = ", ".join(f"{count:,} in {name}" for name, count in waiting.items())
+    return f"Stopped. Messages wait: {told}." if told else "Stopped. Nothing waits."

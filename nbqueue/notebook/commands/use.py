@@ -1,0 +1,54 @@
+"""`%nbqueue use URL`: run on another broker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...broker import Broker
+from ..switching import resolve, switch
+from .parsing import Parser
+
+if TYPE_CHECKING:
+    from ..magics import Magics
+
+
+def run(magics: Magics, words: list[str]) -> str:
+    parser = Parser("use")
+    parser.add_argument("url", metavar="URL")
+    parser.add_argument("--results", metavar="URL")
+    parser.add_argument("--state", metavar="URL")
+    parser.add_argument("--drop", action="store_true")
+    asked = parser.parse_args(words)
+    magics.stop_worker()
+    done = switch(
+        resolve(asked.url),
+        results_url=resolve(asked.results) if asked.results else None,
+        state_url=resolve(asked.state) if asked.state else None,
+        drop=asked.drop,
+    )
+    actors = f"{done.actors} actor{'' if done.actors == 1 else 's'} declared."
+    if done.server is None:
+        return f"Using the stub broker in this kernel. {actors}"
+    lines = [f"Using {done.broker.address} ({done.server}). {actors}"]
+    if done.moved:
+        lines.append(f"{done.moved:,} messages that waited in this kernel were moved there.")
+    if done.dropped:
+        lines.append(f"{done.dropped:,} messages that waited in this kernel were dropped.")
+    lines += _what_is_missing(done.broker)
+    if not any(done.broker.listens(name) for name in done.broker.get_declared_queues()):
+        lines.append("No worker is seen yet: %nbqueue workers 4 runs some here.")
+    return " ".join(lines)
+
+
+def _what_is_missing(broker: Broker) -> list[str]:
+    """Say what a broker on a server that keeps messages alone does without, and what to add."""
+    told = []
+    for kept, ask, option in (
+        ("results", broker.get_results_backend, "--results redis://host or memcached://host"),
+        ("message states", broker.get_state, "--state redis://host"),
+    ):
+        try:
+            ask()
+        except RuntimeError:
+            told.append(f"It keeps no {kept}: add {option}.")
+    return told
