@@ -348,6 +348,17 @@ class Broker:
         """Whether a worker is known to consume the queue; None when that can't be known."""
         return None
 
+    # -- what worker processes need when one of them dies --------------------------------------------------
+
+    @property
+    def identity(self) -> str | None:
+        """By what the server knows the messages that this process holds; None where it needs no name."""
+        return None
+
+    def reclaim(self, identity: str) -> int:
+        """Put back what a process held that is dead, by its broker's identity; return how many messages."""
+        return 0
+
     # -- dead letters: see `nbqueue.inspection` ------------------------------------------------------------
 
     def list_dead(self, queue_name: str, limit: int = 1000) -> list[DeadLetter]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .state import StateBackend
 
 DEFAULT_NAMESPACE = "dramatiq"
+BROKER_SCHEMES = ("redis", "rediss", "unix", "amqp", "amqps", "stub")
 
 
 def session_middleware(
@@ -58,6 +59,7 @@ def broker_from_url(
       results_url, state_url: where the profile keeps results and states; by default what the environment
         says, or else the broker's own server.
     """
+    check_broker_url(url)
     scheme = _scheme(url)
     if scheme == "stub":
         from .brokers.stub import StubBroker
@@ -65,14 +67,19 @@ def broker_from_url(
         broker: Broker = StubBroker(middleware=session_middleware() if profile else None)
     elif scheme in ("redis", "rediss", "unix"):
         broker = _redis_broker(url, profile, results_url, state_url)
-    elif scheme in ("amqp", "amqps"):
-        broker = _rabbitmq_broker(url, profile, results_url, state_url)
     else:
-        raise ValueError(
-            f"There is no broker for {scheme + '://'!r}. Use redis://, rediss://, amqp://, amqps:// or stub://."
-        )
+        broker = _rabbitmq_broker(url, profile, results_url, state_url)
     broker.session_profile = profile
     return broker
+
+
+def check_broker_url(url: str) -> None:
+    """Raise ValueError, with what to write instead, when there is no broker for such a URL."""
+    if _scheme(url) not in BROKER_SCHEMES:
+        raise ValueError(
+            f"There is no broker for {_scheme(url) + '://'!r}. "
+            "Use redis://, rediss://, amqp://, amqps:// or stub://."
+        )
 
 
 def results_from_url(url: str) -> ResultBackend:

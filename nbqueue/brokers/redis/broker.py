@@ -236,6 +236,13 @@ class RedisBroker(Broker):
             about = next(iter(about.values()))  # a cluster: by node
         return f"Redis {about.get('redis_version', '')}".strip()
 
+    @property
+    def identity(self) -> str | None:
+        return self.broker_id
+
+    def reclaim(self, identity: str) -> int:
+        return self.maintenance.reclaim(identity)
+
     def queue_sizes(self) -> list[QueueSizes]:
         names = sorted(self.queues)
         return self.commands.sizes(self.keys, names, self.maintenance.known_workers())

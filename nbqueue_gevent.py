@@ -1,0 +1,25 @@
+"""`nbqueue-gevent`: the command line of nbqueue with greenlets for threads.
+
+A module of its own: everything has to be patched before anything of nbqueue is imported.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> int:
+    """Patch, then run the command line; return the exit code."""
+    try:
+        from gevent import monkey
+    except ImportError:
+        print('nbqueue-gevent needs gevent: pip install "nbqueue[gevent]"', file=sys.stderr)
+        return 1
+    monkey.patch_all()
+    from nbqueue.cli import main as run
+
+    return run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
