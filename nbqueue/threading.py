@@ -103,7 +103,50 @@ class InterruptGate:
                 return False
             self.last_raised = now
             self.raised = exception
-            return _raise(self.thread_id, exception)
+            return self._raise(exception)
+
+    def _raise(self, exception: type[BaseException]) -> bool:
+        return _raise(self.thread_id, exception)
+
+
+class GreenletGate(InterruptGate):
+    """The gate of a worker thread that is a greenlet: the exception is thrown where it waits.
+
+    gevent's loop does that a moment later; should the greenlet leave the actor first, it is called off. An
+    actor that never waits can't be interrupted.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        from gevent import getcurrent
+
+        self.greenlet = getcurrent()
+        self._on_its_way: Any = None
+
+    def _raise(self, exception: type[BaseException]) -> bool:
+        from gevent import get_hub
+
+        self._on_its_way = get_hub().loop.run_callback(self._throw, exception)
+        return True
+
+    def _throw(self, exception: type[BaseException]) -> None:
+        self._on_its_way = None
+        if self.is_open and not self.greenlet.dead:
+            self.greenlet.throw(exception)
+
+    def shut(self) -> None:
+        with self.lock:
+            self.is_open = False
+            self.last_raised = 0.0
+            self.raised = None
+            on_its_way, self._on_its_way = self._on_its_way, None
+            if on_its_way is not None:
+                on_its_way.stop()
+
+
+def make_gate() -> InterruptGate:
+    """Return a gate for the calling thread."""
+    return GreenletGate() if is_gevent_active() else InterruptGate()
 
 
 _gates: dict[int, InterruptGate] = {}

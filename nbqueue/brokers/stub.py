@@ -13,7 +13,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from queue import Queue
 from threading import Condition, Lock
 from typing import Any
 
@@ -23,6 +22,7 @@ from ..dead_letters import DeadLetter, fresh_start, from_body
 from ..errors import DecodeError, QueueJoinTimeout, QueueNotFound
 from ..message import Message
 from ..middleware import Middleware
+from ..queues import Queue
 
 #: The actor name of a dead letter whose bytes could not be decoded (they are kept in its options).
 UNDECODABLE = "<undecodable>"

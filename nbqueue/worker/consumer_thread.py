@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterable
 from heapq import heappush
 from logging import CRITICAL, DEBUG, WARNING
-from queue import PriorityQueue
 from threading import Event, Lock, Thread, current_thread
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from ..broker import BatchConsumer, Consumer, MessageProxy
 from ..common import current_millis, iter_queue, q_name
 from ..errors import ActorNotFound, BrokerConnectionError
 from ..logging import get_logger
+from ..queues import PriorityQueue
 from .concurrency import limit_of
 from .demand import Demand
 from .settling import Settling, settle_singly

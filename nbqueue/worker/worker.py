@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from functools import lru_cache
 from itertools import count
-from queue import PriorityQueue
 from typing import TYPE_CHECKING, Any
 
 from ..broker import MessageProxy
 from ..common import iter_queue, join_all, join_queue, q_name
 from ..logging import get_logger
 from ..middleware import Middleware
+from ..queues import PriorityQueue
 from .concurrency import ConcurrencyLimits
 from .consumer_thread import ConsumerThread
 from .demand import Demand

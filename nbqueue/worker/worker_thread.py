@@ -11,7 +11,6 @@ import contextvars
 import heapq
 from collections import Counter
 from dataclasses import FrozenInstanceError
-from queue import PriorityQueue
 from threading import Condition, Event, Thread
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
@@ -21,8 +20,9 @@ from ..errors import RateLimitExceeded, Retry
 from ..logging import get_logger
 from ..middleware import SkipMessage
 from ..middleware.middleware import message_option
+from ..queues import PriorityQueue
 from ..running import running_message
-from ..threading import Cancelled, InterruptGate
+from ..threading import Cancelled, InterruptGate, make_gate
 from .concurrency import ConcurrencyLimits
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class WorkerThread(Thread):
         contextvars.Context().run(self._run)
 
     def _run(self) -> None:
-        self.gate = InterruptGate()
+        self.gate = make_gate()
         self.gate.register()
         try:
             self.broker.emit_after("worker_thread_boot", self)
