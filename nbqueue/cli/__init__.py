@@ -32,4 +32,8 @@ def __getattr__(name: str) -> Any:
         from .arguments import make_argument_parser
 
         return make_argument_parser
+    if name in ("import_broker", "import_object"):
+        from ..serve import loading
+
+        return getattr(loading, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
