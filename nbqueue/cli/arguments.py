@@ -74,6 +74,7 @@ def make_argument_parser() -> argparse.ArgumentParser:
         help="stop when a worker process dies so often in a row, each time within a minute; 0: at the "
         "first death (default: 10)")  # fmt: skip
     add("--health-port", type=_port, metavar="PORT", help="answer /healthz and /readyz here")
+    add("--stop-on-eof", action="store_true", help="stop when standard input ends")
     add("--watch", metavar="DIR", help="reload when a source file below this folder changes")
     add("--watch-use-polling", action="store_true", help="look at the files again and again")
     add("--watch-include", "-i", action="append", default=[], metavar="PATTERN",
@@ -114,6 +115,7 @@ def settings_from(asked: argparse.Namespace) -> ServeSettings:
         max_rss=asked.max_rss,
         max_restarts=asked.max_restarts,
         health_port=asked.health_port,
+        stop_on_eof=asked.stop_on_eof,
     )
 
 

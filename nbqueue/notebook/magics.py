@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import shlex
+import time
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from ..errors import BrokerError
 from ..worker import Worker
 from .commands import COMMANDS
 from .commands.parsing import UsageError
+from .served import Served, ServeError
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -20,10 +22,16 @@ STOP_TIMEOUT = 10_000
 
 
 class Magics:
-    """The magic, and what its commands keep: the worker in this kernel for a broker on a server."""
+    """The magic, and what its commands keep.
+
+    `worker` is the one in this kernel for a broker on a server, `served` the worker processes that were
+    started from here, by module, `urls` what they are told of the broker in use, as environment variables.
+    """
 
     def __init__(self) -> None:
         self.worker: Worker | None = None
+        self.served: dict[str, Served] = {}
+        self.urls: dict[str, str] = {}
 
     def nbqueue(self, line: str) -> None:
         try:
@@ -36,7 +44,7 @@ class Magics:
             said = import_module(f".commands.{name}", __package__).run(self, arguments)
             if said:
                 print(said)
-        except (UsageError, BrokerError, ValueError, LookupError, ImportError) as error:
+        except (UsageError, ServeError, BrokerError, ValueError, LookupError, ImportError) as error:
             print(error)
 
     nbqueue.__doc__ = "Show and steer the task queue.\n\n" + "\n".join(
@@ -49,6 +57,18 @@ class Magics:
         if worker is not None:
             worker.stop(timeout=STOP_TIMEOUT)
 
+    def stop_served(self, timeout: float = STOP_TIMEOUT / 1000) -> list[str]:
+        """Stop the worker processes; return the modules of those that had to be cut short."""
+        runs, self.served = self.served, {}
+        for served in runs.values():
+            served.stop()
+        deadline = time.monotonic() + timeout
+        return [
+            module
+            for module, served in runs.items()
+            if not served.join(max(0.0, deadline - time.monotonic()))
+        ]
+
     # -- in the shell --------------------------------------------------------------------------------------
 
     def install(self, shell: InteractiveShell) -> None:
@@ -57,6 +77,7 @@ class Magics:
 
     def uninstall(self, shell: InteractiveShell) -> None:
         self.stop_worker()
+        self.stop_served()
         shell.magics_manager.magics["line"].pop("nbqueue", None)
 
     def _complete(self, _shell: object, event: object) -> list[str]:

@@ -37,6 +37,7 @@ from .worker_slot import BACK_OFF, WorkerSlot
 if TYPE_CHECKING:
     import socket
 
+STDIN = 0
 #: Seconds between two looks at the memory of the worker processes, when that is limited.
 LOOK_AT_MEMORY = 1.0
 #: Seconds that a process has to end after a second signal, and one that has been told to beyond its time.
@@ -76,6 +77,8 @@ class Master:
         with self.signals.blocked():
             self.signals.install()
             self.selector.register(self.signals.bell, selectors.EVENT_READ)
+            if self.settings.stop_on_eof:
+                self.selector.register(STDIN, selectors.EVENT_READ)
             for slot in self.slots:
                 slot.current = self._start_worker(slot)
             self._plan_beside()
@@ -84,7 +87,10 @@ class Master:
         self.logger.info("nbqueue %r is booting up.", __version__)
         try:
             while not self._ended():
-                self.selector.select(self._pause())
+                ready = self.selector.select(self._pause())
+                if any(key.fd == STDIN for key, _ in ready) and not os.read(STDIN, 4096):
+                    self.selector.unregister(STDIN)
+                    self.stop("the end of standard input")
                 self._turn()
         finally:
             self._close()
@@ -147,7 +153,7 @@ class Master:
         if number == getattr(signal, "SIGHUP", None):
             self._reload()
         elif not self.stops:
-            self.stop(f"{signal.Signals(number).name} came")
+            self.stop(signal.Signals(number).name)
         else:
             self._force()
 
@@ -165,7 +171,9 @@ class Master:
             awaited += f", which run {_named(running)}"
         if exit_code == exit_codes.OK:
             self.logger.info(
-                "Stopping, for %s: waiting for %s. Ctrl-C or SIGTERM once more kills them now.", why, awaited
+                "Stopping, because of %s: waiting for %s. Ctrl-C or SIGTERM once more kills them now.",
+                why,
+                awaited,
             )
         self.replacements.clear()
         # A worker process uses its time twice: for its actors, and then for its consumers.

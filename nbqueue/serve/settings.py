@@ -39,3 +39,5 @@ class ServeSettings:
     #: How often in a row a worker process may die young before the run ends.
     max_restarts: int = 10
     health_port: int | None = None
+    #: Whether to stop when standard input ends, for the one that started the run has died then.
+    stop_on_eof: bool = False

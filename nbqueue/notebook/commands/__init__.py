@@ -10,7 +10,11 @@ COMMANDS = {
     "status": ("", "broker, worker, queues and actors"),
     "use": ("URL", "run on another broker: redis://host, amqp://host, stub://, or $NAME of a variable"),
     "workers": ("N", "so many threads in this kernel, 0 for none"),
-    "stop": ("", "stop the threads in this kernel"),
+    "serve": (
+        "MODULE",
+        "run worker processes for a module: -p N processes, -t N threads; --log shows their log",
+    ),
+    "stop": ("", "stop the threads in this kernel, and the worker processes started from here"),
     "flush": ("[QUEUE]", "empty one queue or all; --yes on a server"),
     "failed": ("[N]", "the latest messages that failed"),
     "retry": ("[ID]", "send failed messages again: one, by the start of its id, or all"),

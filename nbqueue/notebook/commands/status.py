@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ... import inspection
@@ -17,12 +18,17 @@ if TYPE_CHECKING:
 
 def run(magics: Magics, words: list[str]) -> str:
     Parser("status").parse_args(words)
-    return status_text(get_broker(), magics.worker)
+    return status_text(get_broker(), magics.worker, [served.describe() for served in magics.served.values()])
 
 
-def status_text(broker: Broker, worker: Worker | None = None) -> str:
-    """Return the block that `%nbqueue` prints."""
+def status_text(broker: Broker, worker: Worker | None = None, served: Sequence[str] = ()) -> str:
+    """Return the block that `%nbqueue` prints.
+
+    Parameters:
+      served: the worker processes that this notebook started, described.
+    """
     lines = [("broker", _broker_line(broker)), ("worker", _worker_line(broker, worker))]
+    lines += [("" if number else "serving", text) for number, text in enumerate(served)]
     statuses = inspection.queues(broker)
     width = max((len(status.name) for status in statuses), default=0)
     for number, status in enumerate(statuses):

@@ -18,8 +18,12 @@ def run(magics: Magics, words: list[str]) -> str:
     Parser("stop").parse_args(words)
     broker = get_broker()
     magics.stop_worker()
+    cut_short = magics.stop_served()
     if isinstance(broker, EmbeddedBroker):
         broker.stop(timeout=STOP_TIMEOUT)
     waiting = {queue.name: queue.waiting for queue in inspection.queues(broker) if queue.waiting}
     told = ", ".join(f"{count:,} in {name}" for name, count in waiting.items())
-    return f"Stopped. Messages wait: {told}." if told else "Stopped. Nothing waits."
+    said = f"Stopped. Messages wait: {told}." if told else "Stopped. Nothing waits."
+    if cut_short:
+        said += f" What {', '.join(cut_short)} still ran was cut short, and comes again."
+    return said

@@ -19,13 +19,19 @@ def run(magics: Magics, words: list[str]) -> str:
     parser.add_argument("--state", metavar="URL")
     parser.add_argument("--drop", action="store_true")
     asked = parser.parse_args(words)
+    urls = {
+        "NBQUEUE_BROKER_URL": resolve(asked.url),
+        "NBQUEUE_RESULTS_URL": resolve(asked.results) if asked.results else None,
+        "NBQUEUE_STATE_URL": resolve(asked.state) if asked.state else None,
+    }
     magics.stop_worker()
     done = switch(
         resolve(asked.url),
-        results_url=resolve(asked.results) if asked.results else None,
-        state_url=resolve(asked.state) if asked.state else None,
+        results_url=urls["NBQUEUE_RESULTS_URL"],
+        state_url=urls["NBQUEUE_STATE_URL"],
         drop=asked.drop,
     )
+    magics.urls = {name: url for name, url in urls.items() if url}
     actors = f"{done.actors} actor{'' if done.actors == 1 else 's'} declared."
     if done.server is None:
         return f"Using the stub broker in this kernel. {actors}"
@@ -36,7 +42,10 @@ def run(magics: Magics, words: list[str]) -> str:
         lines.append(f"{done.dropped:,} messages that waited in this kernel were dropped.")
     lines += _what_is_missing(done.broker)
     if not any(done.broker.listens(name) for name in done.broker.get_declared_queues()):
-        lines.append("No worker is seen yet: %nbqueue workers 4 runs some here.")
+        lines.append(
+            "No worker is seen yet: %nbqueue workers 4 runs some here, "
+            "nbqueue serve MODULE runs them elsewhere."
+        )
     return " ".join(lines)
 
 
