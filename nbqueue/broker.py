@@ -356,7 +356,13 @@ class Broker:
         return None
 
     def reclaim(self, identity: str) -> int:
-        """Put back what a process held that is dead, by its broker's identity; return how many messages."""
+        """Put what a dead process held back into its queues, at once; return how many messages that were.
+
+        Never call it for one that may live: its messages would run twice.
+
+        Parameters:
+          identity: that of its broker.
+        """
         return 0
 
     # -- dead letters: see `nbqueue.inspection` ------------------------------------------------------------

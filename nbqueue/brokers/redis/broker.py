@@ -196,13 +196,12 @@ class RedisBroker(Broker):
                 raise QueueJoinTimeout(queue_name)
             time.sleep(interval / 1000)
 
-    def reclaim(self, broker_id: str) -> int:
-        """Put what a broker that is known to be dead held back into its queues, at once.
+    @property
+    def identity(self) -> str | None:
+        return self.broker_id
 
-        Returns how many messages that were. Never call it for one that may live: its messages would run
-        twice.
-        """
-        return self.maintenance.reclaim(broker_id)
+    def reclaim(self, identity: str) -> int:
+        return self.maintenance.reclaim(identity)
 
     def unschedule(self, queue_name: str) -> int:
         """Put delayed messages back on the list where compatible workers look for them; return how many.
@@ -235,13 +234,6 @@ class RedisBroker(Broker):
         if "redis_version" not in about and about:
             about = next(iter(about.values()))  # a cluster: by node
         return f"Redis {about.get('redis_version', '')}".strip()
-
-    @property
-    def identity(self) -> str | None:
-        return self.broker_id
-
-    def reclaim(self, identity: str) -> int:
-        return self.maintenance.reclaim(identity)
 
     def queue_sizes(self) -> list[QueueSizes]:
         names = sorted(self.queues)
