@@ -344,6 +344,10 @@ class Broker:
         """Return what the broker holds of each declared queue, by name."""
         raise NotImplementedError
 
+    def known_queues(self) -> set[str] | None:
+        """Return the names of the queues that are there, declared here or not; None when nobody can say."""
+        return None
+
     def listens(self, queue_name: str) -> bool | None:
         """Whether a worker is known to consume the queue; None when that can't be known."""
         return None
@@ -402,12 +406,15 @@ def _missing(middleware: Middleware, hook: str) -> Callable[..., None]:
 
 @dataclass(frozen=True)
 class QueueSizes:
-    """What a broker holds of one queue: messages that wait, are delayed, are with workers, have failed."""
+    """What a broker holds of one queue: messages that wait, are delayed, are with workers, have failed.
+
+    `in_flight` is None where the server does not tell.
+    """
 
     name: str
     waiting: int
     delayed: int
-    in_flight: int
+    in_flight: int | None
     dead: int
 
 

@@ -191,6 +191,9 @@ class StubBroker(Broker):
             )
         return sizes
 
+    def known_queues(self) -> set[str] | None:
+        return set(self.queues) - self.delay_queues
+
     def list_dead(self, queue_name: str, limit: int = 1000) -> list[DeadLetter]:
         return [_letter(queue_name, proxy) for proxy in self.dead_letters_by_queue[queue_name][-limit:]]
 

@@ -21,9 +21,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from .serve import main as serve
 
         return serve(words[1:])
+    import click
+
     from .app import app
 
-    code = app.main(args=words, prog_name="nbqueue", standalone_mode=False)
+    try:
+        code = app.main(args=words, prog_name="nbqueue", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return 130  # as shells call what Ctrl-C ended
     return code if isinstance(code, int) else 0
 
 

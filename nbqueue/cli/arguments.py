@@ -45,9 +45,9 @@ def make_argument_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("broker", metavar="MODULE[:BROKER]", help="a module, a file, or a broker in a module")
     add("modules", metavar="MODULE", nargs="*", default=[], help="further modules to import")
-    processes = os.cpu_count() or 1
+    processes = _usable_cpus()
     add("--processes", "-p", type=_at_least_1, default=processes, metavar="N",
-        help=f"worker processes (default: {processes}, the number of CPUs)")  # fmt: skip
+        help=f"worker processes (default: {processes}, the number of CPUs that it may use)")  # fmt: skip
     add("--threads", "-t", type=_at_least_1, default=8, metavar="N",
         help="worker threads in each (default: 8)")  # fmt: skip
     add("--path", "-P", nargs="*", default=["."], metavar="DIR",
@@ -61,7 +61,8 @@ def make_argument_parser() -> argparse.ArgumentParser:
     add("--skip-logging", action="store_true", help="leave logging to the module")
     add("--json-logs", action="store_true", help="log one JSON object a line")
     add("--use-spawn", action="store_true", help="start processes afresh instead of forking them")
-    add("--fork-function", "-f", action="append", default=[], dest="forks", metavar="MODULE:NAME",
+    add("--fork-function", "-f", action="append", type=_function, default=[], dest="forks",
+        metavar="MODULE:NAME",
         help="run this function in a process of its own, too (repeatable)")  # fmt: skip
     add("--worker-fork-timeout", type=_fork_timeout, default=30_000.0, metavar="MS",
         help="wait so long for the workers before that (default: 30000)")  # fmt: skip
@@ -119,6 +120,12 @@ def settings_from(asked: argparse.Namespace) -> ServeSettings:
     )
 
 
+def _usable_cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _at_least_1(text: str) -> int:
     return _whole(text, 1)
 
@@ -144,12 +151,19 @@ def _whole(text: str, least: int) -> int:
     return number
 
 
+def _function(text: str) -> str:
+    module, _, name = text.rpartition(":")
+    if not (module and name):
+        raise argparse.ArgumentTypeError(f"{text!r} names no function: write MODULE:NAME")
+    return text
+
+
 def _fork_timeout(text: str) -> float:
     try:
         milliseconds = float(text)
     except ValueError:
         raise argparse.ArgumentTypeError("worker-fork-timeout be a number.") from None
-    if milliseconds < 10:
+    if not milliseconds >= 10:  # nor is it "nan"
         raise argparse.ArgumentTypeError("worker-fork-timeout too small (minimum recommended: 10ms).")
     if milliseconds > 1_800_000:
         raise argparse.ArgumentTypeError("worker-fork-timeout too large (maximum: 30 minutes).")

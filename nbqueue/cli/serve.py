@@ -38,6 +38,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def serve(settings: ServeSettings, sock: socket.socket | None = None) -> int:
     """Run until told to stop. `sock` listens on the health port."""
+    from ..logging import get_logger
     from ..serve.logs import set_up
     from ..serve.master import Master
     from ..serve.pid_file import PidFile, PidFileError
@@ -48,14 +49,13 @@ def serve(settings: ServeSettings, sock: socket.socket | None = None) -> int:
         print(f"The log file {settings.log_file!r} can't be written: {error.strerror}.", file=sys.stderr)
         return exit_codes.IMPORT
     pid_file = PidFile(settings.pid_file) if settings.pid_file else None
-    master = Master(settings, pid_file, sock)
     if pid_file is not None:
         try:
             pid_file.write()
         except PidFileError as error:
-            master.logger.critical("%s", error)
+            get_logger("nbqueue", "MainProcess").critical("%s", error)
             return exit_codes.PID_FILE
-    return master.run()
+    return Master(settings, pid_file, sock).run()
 
 
 def _prepare(settings: ServeSettings) -> socket.socket | None:
@@ -64,13 +64,12 @@ def _prepare(settings: ServeSettings) -> socket.socket | None:
     Raises:
       ValueError: an argument can't be; says which.
     """
-    from ..session import check_broker_url
+    from .. import session
 
-    if settings.broker_url is not None:
-        check_broker_url(settings.broker_url)
     for name, variable in VARIABLES.items():
         value = getattr(settings, name)
         if value is not None:
+            getattr(session, f"check_{name}")(value)
             os.environ[variable] = value
     os.environ["NBQUEUE_SERVE_BROKER"] = settings.broker
     if settings.watch is not None:

@@ -31,6 +31,8 @@ class BrokerAdapter:
 
     #: Whether using a queue that was never declared raises QueueNotFound.
     refuses_undeclared_queues: bool
+    #: Whether the server can tell which queues there are.
+    lists_queues = True
     #: Whether a worker keeps delayed messages; else the broker does, and hands them out when they are due.
     delays_in_the_worker: bool
 
@@ -132,6 +134,7 @@ class RabbitmqAdapter(BrokerAdapter):
     queue_type = "classic"
     refuses_undeclared_queues = False
     delays_in_the_worker = True  # those that are due within seconds
+    lists_queues = False
 
     def __init__(self, request: pytest.FixtureRequest) -> None:
         self.url = request.getfixturevalue("rabbitmq_url")

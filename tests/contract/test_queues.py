@@ -245,3 +245,17 @@ def test_an_undeclared_queue_is_refused(adapter: BrokerAdapter, broker: Broker) 
         broker.enqueue(message_to("undeclared"), delay=10)
     with pytest.raises(QueueNotFound, match="undeclared"):
         broker.flush("undeclared")
+
+
+def test_queues_that_are_there_are_known_unless_no_server_can_list_them(
+    adapter: BrokerAdapter, broker: Broker, queue: str
+) -> None:
+    broker.enqueue(message_to(queue))
+    delayed = f"{queue}-delayed"
+    broker.declare_queue(delayed)
+    broker.enqueue(message_to(delayed), delay=3_600_000)
+    asked = adapter.make() if broker.remote else broker
+    known = asked.known_queues()
+    assert known == ({queue, delayed} if adapter.lists_queues else None)
+    if asked is not broker:
+        asked.close()

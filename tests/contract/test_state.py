@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from nbqueue import Message
 from nbqueue.state import MessageRecord, StateBackend
 from nbqueue.state.backends import RedisBackend, StubBackend
 
@@ -421,3 +422,44 @@ def test_a_forgotten_message_begins_anew(backend: StateBackend) -> None:
     assert backend.get_many(["1"]) == {}
     backend.update([{"message_id": "1", "state": "running", "queue_name": "q"}])
     assert state(backend, "1") == "running"
+
+
+# -- the latest -------------------------------------------------------------------------------------------
+
+
+def note(backend: StateBackend, message_id: str, queue: str = "q", **fields: Any) -> None:
+    """End a message as the State middleware does."""
+    record = {"message_id": message_id, "queue_name": queue, "actor_name": "f", "state": "done", **fields}
+    message: Message[Any] = Message(
+        queue_name=queue, actor_name="f", args=(1, "x"), kwargs={"key": [None]}, options={}
+    )
+    backend.note(record, message)
+    backend.update([record])
+
+
+def test_the_latest_messages_of_a_queue_are_listed_with_their_calls(
+    backend: StateBackend, other: StateBackend
+) -> None:
+    assert backend.latest("q") == []
+    note(backend, "1", started=5, ended=9)
+    note(backend, "2", state="failed", error="E: \u2603", retries=3)
+    note(backend, "3", "elsewhere")
+    backend.flush()
+    for reader in (backend, other):
+        second, first = reader.latest("q")
+        assert (first.message_id, first.state, first.started, first.ended) == ("1", "done", 5, 9)
+        assert (second.message_id, second.error, second.retries) == ("2", "E: \u2603", 3)
+        assert first.call == "f(1, 'x', key=[None])"
+        assert [record.message_id for record in reader.latest("elsewhere")] == ["3"]
+    assert backend.get_many(["1"])["1"].call == ""
+
+
+def test_only_a_few_are_listed_however_many_end(backend: StateBackend, other: StateBackend) -> None:
+    for number in range(100):
+        note(backend, str(number), error="x" * 10_000, output="y" * 10_000)
+    backend.flush()
+    for reader in (backend, other):
+        listed = reader.latest("q")
+        assert [record.message_id for record in listed] == [str(number) for number in range(99, 89, -1)]
+        assert max(len(record.error or "") for record in listed) < 1000
+        assert {record.output for record in listed} == {""}

@@ -239,6 +239,9 @@ class RedisBroker(Broker):
         names = sorted(self.queues)
         return self.commands.sizes(self.keys, names, self.maintenance.known_workers())
 
+    def known_queues(self) -> set[str] | None:
+        return self.maintenance.known_queues()
+
     def listens(self, queue_name: str) -> bool | None:
         return self.maintenance.has_listener(queue_name)
 

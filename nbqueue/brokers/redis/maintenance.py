@@ -8,9 +8,10 @@ forgotten, looked for in small steps.
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
-from ...common import current_millis
+from ...common import current_millis, q_name
 from ...errors import BrokerConnectionError, BrokerError
 from ...logging import get_logger
 from ...redis import key_of, translated
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 CLAIM = 10_000
 #: Dead workers that are dealt with at one time.
 MOST_AT_ONCE = 100
+
+#: What stands for the bytes of a key that are no text.
+_UNDECODABLE = re.compile("[\ud800-\udfff]")
 
 
 class Maintenance:
@@ -88,6 +92,21 @@ class Maintenance:
             about = broker.client.hmget(keys.workers, alive)
         # A foreign one that lives is a producer or a worker: who knows.
         return any(text is None or queue_name in _queues_in(text) for text in about)
+
+    def known_queues(self) -> set[str]:
+        """Return the queues that workers consume, and those in which there is something.
+
+        Looks at all keys of the server in small steps: for people who ask, not for workers.
+        """
+        broker, prefix, ending = self.broker, self.broker.keys.prefix, ".msgs"
+        with translated(broker.client):
+            names = {name for about in broker.client.hvals(broker.keys.workers) for name in _queues_in(about)}
+            for found in broker.client.scan_iter(match=f"{_literal(prefix)}*{ending}", count=1000):
+                name = key_of(found)[len(prefix) : -len(ending)]
+                # With a colon it is of a longer namespace; a name that isn't UTF-8 is nobody's queue.
+                if name and ":" not in name and not _UNDECODABLE.search(name):
+                    names.add(name)
+        return {q_name(name) for name in names}
 
     # -- by the clock ------------------------------------------------------------------------------------
 
