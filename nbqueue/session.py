@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 DEFAULT_NAMESPACE = "dramatiq"
 BROKER_SCHEMES = ("redis", "rediss", "unix", "amqp", "amqps", "stub")
+RESULTS_SCHEMES = ("redis", "rediss", "unix", "memcached", "stub")
+STATE_SCHEMES = ("redis", "rediss", "unix", "stub")
 
 
 def session_middleware(
@@ -82,8 +84,26 @@ def check_broker_url(url: str) -> None:
         )
 
 
+def check_results_url(url: str) -> None:
+    """Raise ValueError, with what to write instead, when results can't be kept at such a URL."""
+    if _scheme(url) not in RESULTS_SCHEMES:
+        raise ValueError(
+            f"There are no results in {_scheme(url) + '://'!r}. "
+            "Use redis://, rediss://, memcached:// or stub://."
+        )
+
+
+def check_state_url(url: str) -> None:
+    """Raise ValueError, with what to write instead, when states can't be kept at such a URL."""
+    if _scheme(url) not in STATE_SCHEMES:
+        raise ValueError(
+            f"Message states can't be kept in {_scheme(url) + '://'!r}. Use redis://, rediss:// or stub://."
+        )
+
+
 def results_from_url(url: str) -> ResultBackend:
     """Return a result backend for `redis://`, `rediss://`, `memcached://` or `stub://`."""
+    check_results_url(url)
     scheme = _scheme(url)
     if scheme == "stub":
         return HandleBackend()
@@ -91,27 +111,19 @@ def results_from_url(url: str) -> ResultBackend:
         from .results.backends.redis import RedisBackend
 
         return RedisBackend(url=url)
-    if scheme == "memcached":
-        from .results.backends.memcached import MemcachedBackend
+    from .results.backends.memcached import MemcachedBackend
 
-        return MemcachedBackend(url=url)
-    raise ValueError(
-        f"There are no results in {scheme + '://'!r}. Use redis://, rediss://, memcached:// or stub://."
-    )
+    return MemcachedBackend(url=url)
 
 
 def state_from_url(url: str) -> StateBackend:
     """Return a state backend for `redis://`, `rediss://` or `stub://`."""
-    scheme = _scheme(url)
-    if scheme == "stub":
+    check_state_url(url)
+    if _scheme(url) == "stub":
         return StubStates()
-    if scheme in ("redis", "rediss", "unix"):
-        from .state.backends.redis import RedisBackend
+    from .state.backends.redis import RedisBackend
 
-        return RedisBackend(url=url)
-    raise ValueError(
-        f"Message states can't be kept in {scheme + '://'!r}. Use redis://, rediss:// or stub://."
-    )
+    return RedisBackend(url=url)
 
 
 def _redis_broker(url: str, profile: bool, results_url: str | None, state_url: str | None) -> Broker:
@@ -169,5 +181,6 @@ def _limits_from_url(url: str) -> RateLimiterBackend | None:
 def _scheme(url: str) -> str:
     scheme, separator, _ = url.partition("://")
     if not separator:
-        raise ValueError(f"{url!r} is no URL: it should look like redis://localhost:6379/0 or stub://.")
+        shown = f"***@{url.rpartition('@')[2]}" if "@" in url else url  # what is before may be a password
+        raise ValueError(f"{shown!r} is no URL: it should look like redis://localhost:6379/0 or stub://.")
     return scheme
