@@ -7,17 +7,31 @@ taken puts it aside and takes the next; whoever leaves a place puts the first of
 from __future__ import annotations
 
 from collections import Counter
-from heapq import heappop, heappush
+from collections.abc import Callable
+from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..actor import Actor
+    from ..proxy import MessageProxy
     from .worker_thread import WorkQueueItem
 
 
 def limit_of(actor: Actor[Any, Any]) -> int | None:
     """Return how many messages of an actor may run at once in a process, None for any number."""
     return actor.options.get("max_concurrency")
+
+
+def take_out(heap: list[WorkQueueItem], wanted: Callable[[MessageProxy], bool]) -> list[WorkQueueItem]:
+    """Remove what is wanted from a heap of items, and return it."""
+    kept: list[WorkQueueItem] = []
+    taken: list[WorkQueueItem] = []
+    for item in heap:
+        (taken if wanted(item.message) else kept).append(item)
+    if taken:
+        heap[:] = kept
+        heapify(heap)
+    return taken
 
 
 class ConcurrencyLimits:
@@ -46,6 +60,13 @@ class ConcurrencyLimits:
         item = heappop(waiting)
         _count(item, -1)
         return item
+
+    def take(self, wanted: Callable[[MessageProxy], bool]) -> list[WorkQueueItem]:
+        """Return what is aside and wanted, and forget it."""
+        taken = [item for items in self.aside.values() for item in take_out(items, wanted)]
+        for item in taken:
+            _count(item, -1)
+        return taken
 
     def clear(self) -> list[WorkQueueItem]:
         """Return all that is aside, and forget it."""

@@ -25,7 +25,8 @@ from ..common import current_millis, iter_queue, q_name
 from ..errors import ActorNotFound, BrokerConnectionError
 from ..logging import get_logger
 from ..queues import PriorityQueue
-from .concurrency import limit_of
+from .concurrency import ConcurrencyLimits, limit_of, take_out
+from .crew import Crew
 from .demand import Demand
 from .settling import Settling, settle_singly
 from .worker_thread import WorkQueue, WorkQueueItem
@@ -46,14 +47,14 @@ ROUNDING = 1
 LATEST = 10**15
 
 
-def put_all(queue: WorkQueue, items: list[WorkQueueItem], *, wake: int) -> None:
+def put_all(queue: WorkQueue, items: list[WorkQueueItem], crew: Crew, *, wake: int) -> None:
     """Put many items at once and wake some of the threads that wait for them."""
     with queue.mutex:
         for item in items:
             heappush(queue.queue, item)
         queue.unfinished_tasks += len(items)
         if wake:
-            queue.not_empty.notify(wake)
+            crew.wake(wake)
 
 
 class ConsumerThread(Thread):
@@ -68,6 +69,8 @@ class ConsumerThread(Thread):
         work_queue: WorkQueue,
         worker_timeout: int,
         demand: Demand | None = None,
+        limits: ConcurrencyLimits | None = None,
+        crew: Crew | None = None,
     ) -> None:
         super().__init__(daemon=True, name=f"nbqueue-consumer-{queue_name}")
         self.logger = get_logger("nbqueue.worker", f"ConsumerThread({queue_name})")
@@ -77,6 +80,8 @@ class ConsumerThread(Thread):
         self.work_queue = work_queue
         self.worker_timeout = worker_timeout
         self.demand = demand or Demand(prefetch, cap=prefetch)
+        self.limits = limits or ConcurrencyLimits()
+        self.crew = crew or Crew(work_queue)
         self.consumer: Consumer | None = None
         #: The same, when it fetches and settles in batches.
         self._batches: BatchConsumer | None = None
@@ -97,6 +102,8 @@ class ConsumerThread(Thread):
         self._held = 0
         #: Tries to reach the broker since it was lost.
         self._tries = 0
+        #: When to look for messages that have waited here for too long, as `time.monotonic` counts.
+        self._look_at = 0.0
         #: How many of the held messages wait for a place of their actor. Guarded by the ready queue's mutex.
         self.aside = 0
 
@@ -119,8 +126,7 @@ class ConsumerThread(Thread):
                 lost = True
                 level = CRITICAL if not self._tries else DEBUG  # once an outage
                 self.logger.log(level, "Consumer of %r lost its connection: %s", self.queue_name, error)
-                for _ in iter_queue(self.delay_queue):
-                    self.delay_queue.task_done()  # the broker delivers them again
+                self._forget_delayed()
             except Exception:
                 self.logger.critical("Consumer of %r failed.", self.queue_name, exc_info=True)
             if self.running:
@@ -128,6 +134,11 @@ class ConsumerThread(Thread):
                 self._changed.wait(self._restart_delay(lost))
                 self._changed.clear()
         self.broker.emit_before("consumer_thread_shutdown", self)
+
+    def _forget_delayed(self) -> None:
+        """Let go of the delayed messages, of the last one as well: the broker delivers them again."""
+        for _ in iter_queue(self.delay_queue):
+            self.delay_queue.task_done()
 
     def _restart_delay(self, lost: bool) -> float:
         """Seconds until the next try: soon, then less soon, where a lost connection is found out at once."""
@@ -169,6 +180,7 @@ class ConsumerThread(Thread):
                 if self._delays and not self.resting:
                     wanted = self._wanted()
             self._settle_when_due()
+            self._give_back_overdue(consumer)
             self._take_in(consumer.fetch(wanted, self._next_timeout()), wanted)
             if self._fetch_error is not None:
                 raise self._fetch_error
@@ -207,13 +219,13 @@ class ConsumerThread(Thread):
         ready = [item for message in messages if (item := self._sort(message)) is not None]
         if ready:
             # A worker thread that fetches takes one of them itself.
-            put_all(self.work_queue, ready, wake=len(ready) - (current_thread() is not self))
+            put_all(self.work_queue, ready, self.crew, wake=len(ready) - (current_thread() is not self))
 
     def _announce(self) -> None:
         """Wake a worker thread, because the queue may hold something. Any thread."""
         self.arrived = True
         with self.work_queue.mutex:
-            self.work_queue.not_empty.notify()
+            self.crew.wake(1)
 
     def _consume_singly(self, consumer: Consumer) -> None:
         for message in consumer:
@@ -229,13 +241,16 @@ class ConsumerThread(Thread):
                 return
 
     def _next_timeout(self) -> float | None:
-        """Milliseconds until a delayed message is due or something must be settled."""
+        """Milliseconds until a delayed message is due, something must be settled, or a look is due."""
         timeout: float | None = None
         if not self.paused and self.delay_queue.queue:
             timeout = max(0.0, self.delay_queue.queue[0][0] + ROUNDING - time.time() * 1000)
         if (settle_at := self._settling.due) is not None:
             lag = max(0.0, (settle_at - time.monotonic()) * 1000)
             timeout = lag if timeout is None else min(timeout, lag)
+        if self._batches is not None and self._batches.look_interval is not None:
+            look = max(0.0, (self._look_at - time.monotonic()) * 1000)
+            timeout = look if timeout is None else min(timeout, look)
         return timeout
 
     def _wake(self) -> None:
@@ -381,6 +396,24 @@ class ConsumerThread(Thread):
         elif hungry and self.arrived:
             self._announce()
 
+    def _give_back_overdue(self, consumer: BatchConsumer) -> None:
+        """Give back what waits here to run for longer than its broker allows."""
+        if consumer.look_interval is None or time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + consumer.look_interval / 1000
+
+        def is_overdue(message: MessageProxy) -> bool:
+            return message.__dict__.get("fetched_by") is self and consumer.is_overdue(message)
+
+        with self.work_queue.mutex:
+            overdue = self.limits.take(is_overdue) + take_out(self.work_queue.queue, is_overdue)
+        if overdue:
+            self.logger.debug("Giving back %d messages that waited for long.", len(overdue))
+            self.requeue_messages([item.message for item in overdue])
+            for _ in overdue:
+                self.work_queue.task_done()
+            self._settled(len(overdue))
+
     # -- pausing and ending ----------------------------------------------------------------------------
 
     def pause(self) -> None:
@@ -409,14 +442,11 @@ class ConsumerThread(Thread):
                     self.logger.debug("Resting without the broker: %s", error)
 
     def starting(self, message: MessageProxy) -> bool:
-        """Tell the broker that a message delivered before is about to run; return whether it may."""
-        consumer = self._batches
-        if consumer is not None:
-            try:
-                return consumer.starting(message)
-            except BrokerConnectionError as error:
-                self.logger.warning("Could not note that %s runs again: %s", message, error)
-        return True
+        """Tell the broker that a message delivered before is about to run; return whether it may.
+
+        BrokerError: that can't be told.
+        """
+        return self._batches is None or self._batches.starting(message)
 
     def stop(self) -> None:
         """End the thread; what it holds is given back by `close`."""

@@ -12,8 +12,9 @@ from ..common import iter_queue, join_all, join_queue, q_name
 from ..logging import get_logger
 from ..middleware import Middleware
 from ..queues import PriorityQueue
-from .concurrency import ConcurrencyLimits
+from .concurrency import ConcurrencyLimits, take_out
 from .consumer_thread import ConsumerThread
+from .crew import Crew
 from .demand import Demand
 from .worker_thread import WorkerThread, WorkQueue
 
@@ -70,6 +71,7 @@ class Worker:
         self.running = False
         self.paused = False
         self._limits = ConcurrencyLimits()
+        self._crew = Crew(self.work_queue)
 
     def start(self) -> None:
         """Start the threads."""
@@ -84,6 +86,7 @@ class Worker:
                 worker_timeout=self.worker_timeout,
                 name=f"nbqueue-worker-{next(_numbers)}",
                 limits=self._limits,
+                crew=self._crew,
             )
             thread.start()
             self.workers.append(thread)
@@ -112,20 +115,23 @@ class Worker:
             work_queue=self.work_queue,
             worker_timeout=self.worker_timeout,
             demand=demand,
+            limits=self._limits,
+            crew=self._crew,
         )
         self.consumers[queue_name] = thread
         thread.start()
 
-    def pause(self) -> None:
-        """Stop taking messages; returns once the running ones are done."""
+    def pause(self, *, wait: bool = True) -> None:
+        """Stop taking messages; returns once the running ones are done, unless told not to wait."""
         if not self.running:
             return
         self.paused = True
         threads: list[ConsumerThread | WorkerThread] = [*self.consumers.values(), *self.workers]
         for thread in threads:
             thread.pause()
-        for thread in threads:
-            thread.paused_event.wait()
+        if wait:
+            for thread in threads:
+                thread.paused_event.wait()
 
     def resume(self) -> None:
         """Take messages again."""
@@ -133,6 +139,20 @@ class Worker:
         threads: list[ConsumerThread | WorkerThread] = [*self.consumers.values(), *self.workers]
         for thread in threads:
             thread.resume()
+
+    def drop(self, queue_name: str) -> list[MessageProxy]:
+        """Acknowledge the messages of a queue that wait here, without running them; return them."""
+        queue = self.work_queue
+
+        def named(message: MessageProxy) -> bool:
+            return q_name(message.queue_name) == queue_name
+
+        with queue.mutex:
+            items = self._limits.take(named) + take_out(queue.queue, named)
+        for item in items:
+            holder = item.message.__dict__.get("fetched_by") or self.consumers[item.message.queue_name]
+            holder.post_process_message(item.message, queue.task_done)
+        return [item.message for item in items]
 
     def stop(self, timeout: int = 600_000) -> None:
         """Finish what runs, give back what doesn't, end the threads.
@@ -146,6 +166,7 @@ class Worker:
             worker.stop()
         for consumer in self.consumers.values():
             consumer.rest()  # while actors end, messages are for other workers
+        self._give_back()
         join_all(self.workers, timeout)
         # The consumers go last: until then they settle, and keep their broker's heartbeat.
         for consumer in self.consumers.values():

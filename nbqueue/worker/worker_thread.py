@@ -16,7 +16,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 from ..broker import MessageProxy
-from ..errors import RateLimitExceeded, Retry
+from ..errors import BrokerError, RateLimitExceeded, Retry
 from ..logging import get_logger
 from ..middleware import SkipMessage
 from ..middleware.middleware import message_option
@@ -24,6 +24,7 @@ from ..queues import PriorityQueue
 from ..running import running_message
 from ..threading import Cancelled, InterruptGate, make_gate
 from .concurrency import ConcurrencyLimits
+from .crew import Crew
 
 if TYPE_CHECKING:
     from ..broker import Broker
@@ -76,6 +77,7 @@ class WorkerThread(Thread):
         worker_timeout: int,
         name: str | None = None,
         limits: ConcurrencyLimits | None = None,
+        crew: Crew | None = None,
     ) -> None:
         super().__init__(daemon=True, name=name)
         self.logger = get_logger("nbqueue.worker", WorkerThread)
@@ -92,6 +94,7 @@ class WorkerThread(Thread):
         self.current: MessageProxy | None = None
         self.gate: InterruptGate | None = None
         self.limits = limits or ConcurrencyLimits()
+        self.crew = crew or Crew(work_queue)
         self._resting = Condition(work_queue.mutex)
         self._turn = 0
         self._in_turn: tuple[ConsumerThread, ...] = ()
@@ -110,6 +113,8 @@ class WorkerThread(Thread):
         self.gate.register()
         try:
             self.broker.emit_after("worker_thread_boot", self)
+            with self.work_queue.mutex:
+                self.crew.active += 1
             while self.running:
                 item = self._take()
                 if item is not None:
@@ -119,13 +124,16 @@ class WorkerThread(Thread):
                         if item.limit is not None:
                             self._leave(item.message.actor_name)
                     item = None
+            with self.work_queue.mutex:
+                self.crew.active -= 1
             self.broker.emit_before("worker_thread_shutdown", self)
         finally:
             self.gate.unregister()
 
     def _take(self) -> WorkQueueItem | None:
         """Wait for the next message; None when the thread was stopped instead."""
-        queue = self.work_queue
+        queue, crew = self.work_queue, self.crew
+        done = True
         while True:
             with queue.not_empty:
                 if not self.running:
@@ -133,9 +141,15 @@ class WorkerThread(Thread):
                 if self.paused:
                     # Not on `not_empty`: a wake-up meant for a thread that works must not end here.
                     self.paused_event.set()
+                    crew.active -= 1
                     if queue.queue:
-                        queue.not_empty.notify()  # it may have fetched this and does not take it
+                        crew.wake(1)  # it may have fetched this and does not take it
                     self._resting.wait()
+                    crew.active += 1
+                    continue
+                if done and crew.surplus():
+                    done = False
+                    crew.rest(self._works, self._pending)
                     continue
                 # Arrivals first: one of them may go before what is ready.
                 consumer = self._next_consumer()
@@ -144,12 +158,22 @@ class WorkerThread(Thread):
                     while queue.queue:
                         item = heapq.heappop(queue.queue)
                         if item.limit is None or self.limits.enter(item, item.limit):
+                            crew.took()
                             return item
                         put_aside = True
                     if not put_aside:  # else there is room for others: look for arrivals again
-                        queue.not_empty.wait()
+                        crew.rest(self._works, self._pending)
             if consumer is not None:
                 consumer.fetch_ready()
+
+    def _works(self) -> bool:
+        return self.running and not self.paused
+
+    def _pending(self) -> bool:
+        """Whether a message is ready, or a queue has arrivals that are wanted."""
+        if self.work_queue.queue:
+            return True
+        return any(consumer.arrived and consumer.wants() for consumer in list(self.consumers.values()))
 
     def _leave(self, actor_name: str) -> None:
         """Let the next message of an actor with a limit go ahead."""
@@ -158,7 +182,7 @@ class WorkerThread(Thread):
             item = self.limits.leave(actor_name)
             if item is not None:
                 heapq.heappush(queue.queue, item)
-                queue.not_empty.notify()
+                self.crew.wake(1)
 
     def _next_consumer(self) -> ConsumerThread | None:
         """Return a consumer whose queue has arrivals that are wanted, each in its turn."""
@@ -177,7 +201,15 @@ class WorkerThread(Thread):
         # It may be what kills its workers: nothing that is done should then seem to have been running, too.
         for consumer in list(self.consumers.values()):
             consumer.settle_finished()
-        return holder.starting(message)
+        try:
+            return holder.starting(message)
+        except BrokerError as error:
+            # Where its connection is lost it comes again anyway, and would run twice.
+            self.logger.warning(
+                "Message %s runs later: that it begins could not be noted: %s", message, error
+            )
+            self._wait_for_better_times()
+            return False
 
     def process_message(self, message: MessageProxy) -> None:
         """Run the hooks and the actor, then hand the message to its consumer to be settled."""
