@@ -69,6 +69,7 @@ __all__ = [
     "WorkerThread",
     "__version__",
     "actor",
+    "dashboard",
     "get_broker",
     "get_encoder",
     "get_logger",
@@ -83,6 +84,8 @@ __all__ = [
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
+
+    from .notebook.dashboard import dashboard
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
@@ -100,6 +103,10 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "dashboard":  # its notebook side is loaded when somebody asks for it
+        from .notebook.dashboard import dashboard
+
+        return dashboard
     if name == "ConnectionError":
         return errors.__getattr__(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

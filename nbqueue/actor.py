@@ -14,6 +14,7 @@ from datetime import timedelta
 from logging import DEBUG
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, overload
 
+from . import running
 from .broker import Broker, get_broker
 from .encoding_errors import explain_unencodable
 from .logging import get_logger
@@ -153,9 +154,15 @@ class Actor(Generic[P, R]):
         self.queue_name = queue_name
         self.priority = priority
         self.options = options
+        #: How often it was defined, with other code each time.
+        self.version = 1
         taken = broker.actors.get(actor_name)
         if taken is not None and not _redefines(fn, taken.fn):
             raise ValueError(f"An actor named {actor_name!r} is already registered.")
+        if taken is not None:
+            self.version = taken.version + (_code(fn) != _code(taken.fn))
+            if running.redefined is not None:
+                running.redefined(taken, self)
         broker.declare_actor(self)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -229,23 +236,31 @@ class Actor(Generic[P, R]):
         Raises:
           EnqueueError: stopped at an error; says what was sent and what wasn't.
         """
-        return self._send_all(self.message_with_options(args=(item,)) for item in iterable)
+        return self._send_all((self.message_with_options(args=(item,)) for item in iterable), "map")
 
     def starmap(self, iterable: Iterable[Iterable[Any]]) -> group:
         """Like `map`, with items that are the positional arguments."""
-        return self._send_all(self.message_with_options(args=tuple(items)) for items in iterable)
+        messages = (self.message_with_options(args=tuple(items)) for items in iterable)
+        return self._send_all(messages, "starmap")
 
-    def _send_all(self, messages: Iterable[Message[Any]]) -> group:
+    def _send_all(self, messages: Iterable[Message[Any]], how: str) -> group:
         from .composition import group
 
         broker = self.broker
-        return group.started([m.sent_by(broker) for m in broker.enqueue_many(messages)], broker=broker)
+        sent = [message.sent_by(broker) for message in broker.enqueue_many(messages)]
+        return group.started(sent, broker=broker, name=f"{self.actor_name}.{how}")
 
     def __str__(self) -> str:
         return f"Actor({self.actor_name})"
 
     def __repr__(self) -> str:
         return f"Actor({self.fn!r}, queue_name={self.queue_name!r}, actor_name={self.actor_name!r})"
+
+
+def _code(fn: Callable[..., Any]) -> Any:
+    """Return what tells one version of a function from another."""
+    code = getattr(inspect.unwrap(fn), "__code__", None)
+    return fn if code is None else (code.co_code, code.co_consts, code.co_names, code.co_varnames)
 
 
 def _redefines(new: Callable[..., Any], old: Callable[..., Any]) -> bool:

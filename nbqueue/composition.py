@@ -54,6 +54,8 @@ class pipeline:
 
     def __init__(self, children: Iterable[Message[Any] | pipeline], *, broker: Broker | None = None) -> None:
         self.broker = broker or get_broker()
+        #: Whether it was run.
+        self.ran = False
         self.messages: list[Message[Any]] = []
         for child in children:
             self.messages += [m.copy() for m in (child.messages if isinstance(child, pipeline) else [child])]
@@ -82,6 +84,7 @@ class pipeline:
         own = first.options.get("delay") or 0
         self.broker.keep_results_of([message.sent_by(self.broker) for message in self.messages])
         self.broker.enqueue(first, delay=max(delay or 0, own) or None)
+        self.ran = True
         return self
 
     @property
@@ -138,13 +141,18 @@ class group:
         self.children: list[Child] = list(children)
         self.broker = broker or get_broker()
         self.completion_callbacks: list[dict[str, Any]] = []
+        #: Whether it was run, and what it is called where it is shown.
+        self.ran = False
+        self.name = "group"
         self._sent: list[Message[Any]] = []
 
     @classmethod
-    def started(cls, sent: list[Message[Any]], *, broker: Broker) -> group:
+    def started(cls, sent: list[Message[Any]], *, broker: Broker, name: str = "group") -> group:
         """Return the group of messages that were sent already."""
         running = cls(sent, broker=broker)
         running._sent = sent
+        running.ran = True
+        running.name = name
         return running
 
     def __len__(self) -> int:
@@ -169,6 +177,7 @@ class group:
           EnqueueError: stopped at the first message that could not be enqueued.
         """
         children = self._with_callbacks() if self.completion_callbacks else self.children
+        self.ran = True
         plain: list[Message[Any]] = []
         for child in children:
             if isinstance(child, Message):

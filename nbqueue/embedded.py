@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from .actor import check_options
 from .brokers.stub import StubBroker
-from .common import current_millis, q_name
-from .errors import BrokerError
+from .common import current_millis, dq_name, iter_queue, q_name
+from .errors import BrokerError, DecodeError
 from .logging import get_logger
 from .message import Message
 from .results.backends.stub import HandleBackend
@@ -29,7 +29,7 @@ from .session import session_middleware
 from .worker import Worker
 
 if TYPE_CHECKING:
-    from .broker import Broker
+    from .broker import Broker, MessageProxy
 
 logger = get_logger(__name__)
 
@@ -144,6 +144,26 @@ class EmbeddedBroker(StubBroker):
         self.used = True
         if not self.stopped and running_message.get() is None:
             self.start()
+
+    def flush(self, queue_name: str) -> None:
+        """Drop what waits in a queue, what its worker holds included. All of it stands as cancelled then."""
+        dropped: list[Message[Any] | MessageProxy] = []
+        for name in (queue_name, dq_name(queue_name)):
+            queue = self._queue(name)
+            for body in iter_queue(queue):
+                queue.task_done()
+                with contextlib.suppress(DecodeError):  # bytes that are no message: nobody waits for it
+                    dropped.append(Message.decode(body))
+        state = self.get_state()
+        if self.worker is not None:
+            dropped += self.worker.drop(queue_name)
+            delayed = self.worker.consumers.get(dq_name(queue_name))
+            if delayed is not None:  # it goes on holding those that are not due, which then will not run
+                held = [message for _, _, message in list(delayed.delay_queue.queue)]
+                state.backend.request_cancel([message.message_id for message in held], running=False)
+                dropped += held
+        for message in dropped:
+            state.end_cancelled(self, message)
 
     def before_wait(self, message: Message[Any]) -> None:
         worker = self.worker

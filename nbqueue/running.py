@@ -1,4 +1,4 @@
-"""Which message runs here, and who waits for which: the two facts that cross rooms.
+"""Which message runs here, who waits for which, which actor takes another's place: facts that cross rooms.
 
 `running_message` is set by the worker around the call of an actor. It is a context variable, so that
 async actors and threads started with a copied context see it too. `waiting_for` is entered by whoever
@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .actor import Actor
     from .broker import MessageProxy
     from .message import Message
 
@@ -25,6 +26,14 @@ watchers: list[Watcher] = []
 
 #: Returns what a message has printed and logged in this process ("" for nothing); set by what captures it.
 output_reader: Callable[[str], str] | None = None
+
+#: Called with an actor and the one that takes its place; set by a front end.
+redefined: Callable[[Actor[Any, Any], Actor[Any, Any]], None] | None = None
+
+
+def captures_output() -> bool:
+    """Whether what messages print and log in this process is kept with them."""
+    return output_reader is not None
 
 
 def output_of(message_id: str) -> str:

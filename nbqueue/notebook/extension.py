@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from ..broker import get_broker
 from ..embedded import EmbeddedBroker
-from . import reprs
+from . import dashboard, display, redefining
+from .cards import Cards
 from .magics import Magics
 from .output import OutputRouter
 
@@ -24,12 +25,14 @@ class Session:
     def __init__(self, shell: InteractiveShell) -> None:
         self.shell = shell
         self.router = OutputRouter(shell)
-        self.magics = Magics()
+        self.cards = Cards(shell, self.router, display.thread)
+        self.magics = Magics(self.cards)
 
     def open(self) -> None:
         broker = get_broker()
         self.router.install()
-        reprs.install(self.shell)
+        self.cards.install()
+        redefining.install()
         self.magics.install(self.shell)
         if isinstance(broker, EmbeddedBroker):
             worker = broker.start()
@@ -42,8 +45,11 @@ class Session:
         broker = get_broker()
         if isinstance(broker, EmbeddedBroker):
             broker.stop()
+        dashboard.freeze()
         self.magics.uninstall(self.shell)
-        reprs.uninstall(self.shell)
+        redefining.uninstall()
+        self.cards.uninstall()
+        display.thread.close()
         self.router.uninstall()
 
 

@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING
 from ..errors import BrokerError
 from ..worker import Worker
 from .commands import COMMANDS
+from .commands.actor import define_actor
 from .commands.parsing import UsageError
+from .commands.wait import run_and_wait
 from .served import Served, ServeError
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
+
+    from .cards import Cards
 
 #: Milliseconds that stopping waits for running messages.
 STOP_TIMEOUT = 10_000
@@ -28,7 +32,8 @@ class Magics:
     started from here, by module, `urls` what they are told of the broker in use, as environment variables.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, cards: Cards) -> None:
+        self.cards = cards
         self.worker: Worker | None = None
         self.served: dict[str, Served] = {}
         self.urls: dict[str, str] = {}
@@ -46,11 +51,29 @@ class Magics:
                 print(said)
         except (UsageError, ServeError, BrokerError, ValueError, LookupError, ImportError) as error:
             print(error)
+        self.cards.live.touch()  # what waits may have moved, or be lost
 
     nbqueue.__doc__ = "Show and steer the task queue.\n\n" + "\n".join(
         f"        %nbqueue {f'{name} {arguments}'.strip() if name != 'status' else '':22} {does}"
         for name, (arguments, does) in COMMANDS.items()
     )
+
+    def nbqueue_cell(self, line: str, cell: str) -> None:
+        """Run the cell, then wait for every message that it sent: `%%nbqueue wait`."""
+        try:
+            words = shlex.split(line)
+            if words[:1] != ["wait"]:
+                raise UsageError("%%nbqueue wait runs the cell and waits for the messages that it sends.")
+            run_and_wait(self.cards, words[1:], cell)
+        except UsageError as error:
+            print(error)
+
+    def actor_cell(self, line: str, cell: str) -> None:
+        """Make the cell's last function an actor: `%%actor queue_name=emails max_retries=3`."""
+        try:
+            define_actor(self.cards.shell, line, cell)
+        except UsageError as error:
+            print(error)
 
     def stop_worker(self) -> None:
         worker, self.worker = self.worker, None
@@ -73,12 +96,16 @@ class Magics:
 
     def install(self, shell: InteractiveShell) -> None:
         shell.register_magic_function(self.nbqueue, "line", "nbqueue")
+        shell.register_magic_function(self.nbqueue_cell, "cell", "nbqueue")
+        shell.register_magic_function(self.actor_cell, "cell", "actor")
         shell.set_hook("complete_command", self._complete, str_key="%nbqueue")
 
     def uninstall(self, shell: InteractiveShell) -> None:
         self.stop_worker()
         self.stop_served()
         shell.magics_manager.magics["line"].pop("nbqueue", None)
+        for name in ("nbqueue", "actor"):
+            shell.magics_manager.magics["cell"].pop(name, None)
 
     def _complete(self, _shell: object, event: object) -> list[str]:
         return list(COMMANDS)

@@ -6,7 +6,7 @@ with the message, bounded, and passed on to the cells that wait for it; a kernel
 header stands in the context, so that each waiting cell's context is kept and the stream is written in it.
 What other threads of nbqueue write goes to the terminal of the kernel, never into a cell.
 
-The router's `_lock` guards the table of outputs; each `MessageOutput.lock` its text and its listeners.
+What a message printed in another process comes with its record, where that process keeps it.
 """
 
 from __future__ import annotations
@@ -17,12 +17,18 @@ import logging
 import os
 import sys
 import threading
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from .. import running
+from ..errors import BrokerError, ResultFailure
+from ..output import MessageOutput, Outputs, RoutedStream
 from ..running import running_message
+from ..state import MessageRecord, StateBackend
+from ..state.latest import call_text
+from .markup import plain_output
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -34,56 +40,12 @@ HEAD, TAIL = 8 * 1024, 56 * 1024
 #: Messages whose output is kept.
 KEPT_MESSAGES = 1000
 
-Piece = tuple[str, str]
+#: Seconds for which the output of a message that ran elsewhere may come after its result, and between looks.
+OUTPUT_LAG, OUTPUT_LOOK = 0.25, 0.01
+#: Seconds after which it is found out anew whether workers keep output.
+KNOWLEDGE_LASTS = 10.0
+
 Write = Callable[[str], Any]
-
-
-class MessageOutput:
-    """What one message has printed and logged, as (stream, text) pieces in order."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.listeners: list[Callable[[str, str], None]] = []
-        self.shown_in: Any = None
-        self.shown = 0
-        self.total = 0
-        self.dropped = 0
-        self._head: list[Piece] = []
-        self._tail: deque[Piece] = deque()
-        self._head_size = self._tail_size = 0
-
-    def append(self, stream: str, text: str) -> None:
-        with self.lock:
-            self.total += len(text)
-            room = HEAD - self._head_size
-            if room > 0:
-                self._head.append((stream, text[:room]))
-                self._head_size += min(room, len(text))
-            if len(text) > room:
-                self._append_tail(stream, text[max(room, 0) :])
-            for listener in self.listeners:
-                listener(stream, text)
-
-    def _append_tail(self, stream: str, text: str) -> None:
-        self._tail.append((stream, text))
-        self._tail_size += len(text)
-        while self._tail_size > TAIL:
-            stream, oldest = self._tail.popleft()
-            cut = min(len(oldest), self._tail_size - TAIL)
-            self._tail_size -= cut
-            self.dropped += cut
-            if cut < len(oldest):
-                self._tail.appendleft((stream, oldest[cut:]))
-
-    def pieces(self) -> list[Piece]:
-        """Return what is kept; a note stands where something was dropped. Called with the lock held."""
-        note = [("stderr", f"\n… {self.dropped:,} characters dropped …\n")] if self.dropped else []
-        return [*self._head, *note, *self._tail]
-
-    def text(self) -> str:
-        """Return what is kept as one text."""
-        with self.lock:
-            return "".join(text for _, text in self.pieces())
 
 
 class OutputRouter:
@@ -91,47 +53,31 @@ class OutputRouter:
 
     def __init__(self, shell: InteractiveShell) -> None:
         self.shell = shell
-        self._lock = threading.Lock()
-        self._outputs: OrderedDict[str, MessageOutput] = OrderedDict()
+        self.outputs = Outputs(keep=KEPT_MESSAGES, head=HEAD, tail=TAIL)
         self._originals: dict[str, Write] = {}
-        self._installed = False
+        self.installed = False
+        #: Whether the latest record of a state backend said that output is kept there, and when.
+        self._kept_elsewhere: WeakKeyDictionary[StateBackend, tuple[bool, float]] = WeakKeyDictionary()
         self._undo = contextlib.ExitStack()
 
     def install(self) -> None:
-        self._installed = True
+        self.installed = True
         for name in ("stdout", "stderr"):
             self._route_stream(name, getattr(sys, name))
         self._route_display()
         self._route_logging()
         running.watchers.append(self.echo)
         self._undo.callback(running.watchers.remove, self.echo)
-        running.output_reader = self.read
+        running.output_reader = self.outputs.read
         self._undo.callback(setattr, running, "output_reader", None)
 
     def uninstall(self) -> None:
-        self._installed = False
+        self.installed = False
         self._undo.close()
 
     def output_of(self, message_id: str) -> MessageOutput:
         """Return the output of a message, which may be empty."""
-        with self._lock:
-            output = self._outputs.get(message_id)
-            if output is None:
-                output = self._outputs[message_id] = MessageOutput()
-                if len(self._outputs) > KEPT_MESSAGES:
-                    self._drop_oldest()
-            return output
-
-    def read(self, message_id: str) -> str:
-        """Return the output of a message as text."""
-        output = self._outputs.get(message_id)
-        return "" if output is None else output.text()
-
-    def _drop_oldest(self) -> None:
-        for message_id, output in self._outputs.items():
-            if not output.listeners:
-                del self._outputs[message_id]
-                return
+        return self.outputs.of(message_id)
 
     # -- writing -----------------------------------------------------------------------------------------
 
@@ -155,7 +101,7 @@ class OutputRouter:
         try:
             stream.__class__ = type(kind.__name__, (kind,), body)
         except TypeError:  # a class written in C: the stream of a terminal
-            setattr(sys, name, type("Stream", (_Proxy,), body)(stream))
+            setattr(sys, name, type("Stream", (RoutedStream,), body)(stream))
             self._undo.callback(setattr, sys, name, stream)
         else:
             self._undo.callback(vars(stream).pop, "write", None)
@@ -163,11 +109,11 @@ class OutputRouter:
 
     def write(self, name: str, text: str, current: Write) -> Any:
         """Write where the text belongs: to the running message, to the terminal, or as always."""
-        message = running_message.get() if self._installed else None
+        message = running_message.get() if self.installed else None
         if message is not None and isinstance(text, str):
             self.output_of(message.message_id).append(name, text)
             return len(text)
-        if self._installed and threading.current_thread().name.startswith("nbqueue-"):
+        if self.installed and threading.current_thread().name.startswith("nbqueue-"):
             return _write_to_terminal(self._originals[name].__self__, text)  # type: ignore[attr-defined]
         return current(text)
 
@@ -193,6 +139,12 @@ class OutputRouter:
         logger = logging.getLogger("nbqueue")
         logger.addHandler(quiet)
         self._undo.callback(logger.removeHandler, quiet)
+        # What goes wrong with drawing is told where the kernel was started.
+        told = logging.StreamHandler(_Terminal(self._originals["stderr"].__self__))  # type: ignore[attr-defined]
+        told.setLevel(logging.WARNING)
+        notebook = logging.getLogger("nbqueue.notebook")
+        notebook.addHandler(told)
+        self._undo.callback(notebook.removeHandler, told)
         last_resort = logging.lastResort
         if last_resort is not None:
             logging.lastResort = _LastResort(last_resort)
@@ -224,16 +176,51 @@ class OutputRouter:
                         show(stream, text[skip:])
                     skip = max(0, skip - len(text))
             output.listeners.append(show)
+        ended = True
         try:
             yield
-        except KeyboardInterrupt:
-            self._say_after_the_cell(f"{message} goes on.")
+        except BaseException as error:
+            ended = isinstance(error, ResultFailure)
+            if isinstance(error, KeyboardInterrupt):
+                self.say_after_the_cell(f"{call_text(message)} goes on. %nbqueue flush drops what waits.")
             raise
         finally:
             with output.lock:
                 output.listeners.remove(show)
+            if ended and not output.total and (elsewhere := self._printed_elsewhere(message)):
+                output.append("stdout", elsewhere)
+                show("stdout", elsewhere)
 
-    def _say_after_the_cell(self, line: str) -> None:
+    def _printed_elsewhere(self, message: Message[Any]) -> str:
+        """Return what a message printed in another process that keeps it, or "".
+
+        Its result may come a moment before its record. That is waited for where workers keep output, or may
+        do so as far as is known.
+        """
+        broker = message.broker
+        if broker is None or not broker.remote:
+            return ""
+        try:
+            states = broker.get_state().backend
+        except RuntimeError:  # it keeps no states
+            return ""
+        now = time.monotonic()
+        kept, learned = self._kept_elsewhere.get(states, (True, now))
+        patient = kept or now > learned + KNOWLEDGE_LASTS
+        while True:
+            try:
+                record: MessageRecord | None = states.get_many([message.message_id]).get(message.message_id)
+            except BrokerError:  # whoever waits is told of that already
+                return ""
+            over = not patient or time.monotonic() > now + OUTPUT_LAG
+            if over or (record is not None and (record.final or not record.captured)):
+                break
+            time.sleep(OUTPUT_LOOK)
+        if patient or record is not None:
+            self._kept_elsewhere[states] = (record is not None and record.captured, time.monotonic())
+        return "" if record is None else plain_output(record.output)
+
+    def say_after_the_cell(self, line: str) -> None:
         """Print a line below the traceback that the running cell is about to show."""
 
         def say(*_: Any) -> None:
@@ -255,22 +242,6 @@ class _RoutedWrite:
         return self.router.write(self.name, text, self.current)
 
 
-class _Proxy:
-    """Stands in for a stream: everything but `write` is the stream's own."""
-
-    write: Write
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    def writelines(self, lines: Iterable[str]) -> None:
-        for line in lines:
-            self.write(line)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
 class _LastResort(logging.Handler):
     """What logging falls back to when nothing is configured, with the level and the logger inside actors."""
 
@@ -284,6 +255,19 @@ class _LastResort(logging.Handler):
             return
         text = f"{record.levelname} {record.name}: {self.format(record)}\n"
         sys.stderr.write(text)
+
+
+class _Terminal:
+    """The terminal of the kernel as a stream."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return _write_to_terminal(self._stream, text)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
 
 
 def _write_to_terminal(stream: Any, text: str) -> int:

@@ -9,7 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..broker import MessageProxy
+    from ..message import Message
 
 FINAL_STATES = frozenset({"done", "failed", "cancelled"})
 
@@ -38,7 +42,11 @@ class MessageRecord:
     error: str | None = None
     #: The end of what it printed and logged, where that is captured.
     output: str = ""
+    #: Whether it is captured where the message runs, and will be here once it has ended.
+    captured: bool = False
     cancel_requested: bool = False
+    #: The call as text, in what `StateBackend.latest` returns.
+    call: str = ""
 
     @property
     def final(self) -> bool:
@@ -82,9 +90,26 @@ class StateBackend:
         """Have a function called with the ids of messages that are to be cancelled; return what undoes it."""
         raise NotImplementedError
 
+    def watch(self, watcher: Callable[[], None]) -> Callable[[], None] | None:
+        """Have a function called after every update; return what undoes that. Any thread calls it, often.
+
+        None is returned by backends that can't tell: they have to be asked now and then.
+        """
+        return None
+
     def counters(self, queue_name: str) -> Counter[str]:
         """Return how many of the known messages of a queue are in which state."""
         raise NotImplementedError
+
+    def note(self, record: dict[str, Any], message: Message[Any] | MessageProxy) -> None:
+        """Note a message among the latest of its queue: it ended, or is to be tried again.
+
+        Called before the same record is given to `update`. Backends that list no latest ones let it be.
+        """
+
+    def latest(self, queue_name: str) -> list[MessageRecord]:
+        """Return the messages of a queue that were noted last, the latest first, with their `call`; a few."""
+        return []
 
     def flush(self) -> None:
         """Write down what has gathered. Backends that write later override this."""

@@ -8,15 +8,18 @@ interrupted: its thread is registered before the mark is looked at, so that one 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from ..capture import capture_if_asked
 from ..common import current_millis, q_name
 from ..errors import BrokerError, ResultFailure, ResultMissing
 from ..middleware.middleware import Middleware, SkipMessage
-from ..running import output_of
+from ..running import captures_output, output_of
 from ..threading import Cancelled, raise_thread_exception
 from .backend import StateBackend
 
@@ -101,6 +104,7 @@ class State(Middleware):
             record["error"] = error
         if output := output_of(message.message_id):
             record["output"] = output[-OUTPUT_KEPT:]
+        self.backend.note(record, message)
         self.backend.update((record,))
 
     def after_enqueue(self, broker: Broker, message: Message[Any] | MessageProxy, delay: int | None) -> None:
@@ -130,8 +134,10 @@ class State(Middleware):
             "actor_name": message.actor_name,
             "enqueued": message.message_timestamp,
             "started": current_millis(),
-            "worker": threading.current_thread().name,
+            "worker": threading.current_thread().name + (_elsewhere() if broker.remote else ""),
         }
+        if captures_output():
+            record["captured"] = True
         # Kept, so that the record of its end holds all of it: one write then stands for both.
         message.__dict__["_state_record"] = record
         self.backend.update((record,))
@@ -150,14 +156,28 @@ class State(Middleware):
     ) -> None:
         self._leave(message)
         if isinstance(exception, Cancelled):
-            self._end_cancelled(broker, message)
-        elif exception is None and not message.failed:
+            self.end_cancelled(broker, message)
+        elif message.failed:
+            pass  # told when it is rejected, with all that other middleware makes of it
+        elif exception is None:
             self._end(message, "done")
+        else:
+            self._note_retry(message, exception)
+
+    def _note_retry(self, message: MessageProxy, exception: BaseException) -> None:
+        """List a try that failed. The record itself is that of the next try already."""
+        record = message.__dict__.get("_state_record")
+        retries = message.options.get("retries") or 0
+        if record is not None and retries > record["retries"]:
+            again = {"state": "retrying", "ended": current_millis(), "retries": retries}
+            error = f"{type(exception).__name__}: {exception}"
+            self.backend.note({**record, **again, "error": error}, message)
+            self.backend.update([{"message_id": message.message_id, "error": error}])
 
     def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
         self._leave(message)
         if message.options.get("cancelled"):
-            self._end_cancelled(broker, message)
+            self.end_cancelled(broker, message)
         elif not message.failed:
             self._end(message, "done")
 
@@ -181,14 +201,18 @@ class State(Middleware):
             return False
         record = self.backend.get_many([message.message_id]).get(message.message_id)
         if record is not None and not record.final and record.state != "running":
-            self._end_cancelled(broker, message)
+            self.end_cancelled(broker, message)
         return True
 
-    def _end_cancelled(self, broker: Broker, message: Message[Any] | MessageProxy) -> None:
+    def end_cancelled(self, broker: Broker, message: Message[Any] | MessageProxy) -> None:
+        """Have a message stand as cancelled, and whoever waits for it be told."""
         self._end(message, "cancelled")
         with contextlib.suppress(RuntimeError):  # a broker without results
             results = broker.get_results_backend()
             results.store_exception(message, Cancelled("the message was cancelled"), ttl=600_000)
+
+    def before_worker_boot(self, broker: Broker, worker: Any) -> None:
+        capture_if_asked()
 
     def after_worker_boot(self, broker: Broker, worker: Any) -> None:
         worker.__dict__["_stop_cancelling"] = self.backend.subscribe(self._interrupt)
@@ -211,6 +235,18 @@ class State(Middleware):
                 if time.monotonic() > deadline:
                     break
                 time.sleep(0.002)  # it is about to begin or to end
+
+
+@lru_cache(maxsize=1)
+def _place(process: int) -> str:
+    import platform  # not needed where messages stay in this process
+
+    return f" of process {process} on {platform.node()}"
+
+
+def _elsewhere() -> str:
+    """Where this process is, for those who read the record on another machine."""
+    return _place(os.getpid())
 
 
 def _has_result(broker: Broker, message: Message[Any]) -> bool:

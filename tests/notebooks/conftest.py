@@ -71,6 +71,25 @@ class Notebook:
     def outputs(self, cell: str) -> Outputs:
         return Outputs(self._of(cell))
 
+    def updates(self, shown: Outputs) -> list[dict[str, Any]]:
+        """Return the updates of what a cell shows, whichever cell ran when they came."""
+        return [
+            m
+            for m in self.messages
+            if m["msg_type"] == "update_display_data"
+            and m["content"]["transient"]["display_id"] == shown.display_id
+        ]
+
+    def now(self, shown: Outputs) -> dict[str, str]:
+        """Return the forms of what a cell shows by now."""
+        updates = self.updates(shown)
+        return updates[-1]["content"]["data"] if updates else shown.data
+
+    def wait_for_state(self, shown: Outputs, state: str) -> dict[str, str]:
+        """Wait until the card that a cell shows is in a state; return its forms."""
+        self.wait_for(lambda: state_of(self.now(shown)) == state)
+        return self.now(shown)
+
     def interrupt(self) -> None:
         self.manager.interrupt_kernel()
 
@@ -82,6 +101,11 @@ class Notebook:
     def close(self) -> None:
         self.client.stop_channels()
         self.manager.shutdown_kernel(now=True)
+
+
+def state_of(forms: dict[str, str]) -> str:
+    """Return the state of a card."""
+    return forms["text/html"].partition('data-nbqueue-state="')[2].partition('"')[0]
 
 
 class Outputs:
@@ -107,11 +131,19 @@ class Outputs:
 
     @property
     def data(self) -> dict[str, str]:
-        """The forms of the cell's last expression."""
-        for message in self.messages:
-            if message["msg_type"] == "execute_result":
+        """The forms of the cell's last expression, as it was shown first."""
+        for message in reversed(self.messages):
+            if message["msg_type"] in ("execute_result", "display_data"):
                 return message["content"]["data"]
         return {}
+
+    @property
+    def display_id(self) -> str:
+        """The id by which what the cell shows is updated."""
+        for message in reversed(self.messages):
+            if message["msg_type"] == "display_data":
+                return message["content"]["transient"]["display_id"]
+        raise AssertionError("This cell shows nothing that can be updated.")
 
     @property
     def result(self) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ... import inspection
 from ...broker import get_broker
 from ...common import current_millis
-from ..reprs import call_text
+from ...state.latest import call_text
 from .parsing import Parser
 
 if TYPE_CHECKING:

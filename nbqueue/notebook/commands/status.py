@@ -9,7 +9,7 @@ from ... import inspection
 from ...broker import Broker, get_broker
 from ...embedded import EmbeddedBroker
 from ...worker import Worker
-from ..reprs import signature
+from ..cards.words import signature
 from .parsing import Parser
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def status_text(broker: Broker, worker: Worker | None = None, served: Sequence[s
     statuses = inspection.queues(broker)
     width = max((len(status.name) for status in statuses), default=0)
     for number, status in enumerate(statuses):
-        counts = f"{status.name:{width}}  {status.waiting:,} waiting  {status.running:,} running"
+        counts = f"{status.name:{width}}  {status.waiting:,} waiting  {_count(status.running)} running"
         if status.delayed:
             counts += f"  {status.delayed:,} delayed"
         counts += f"  {_count(status.done)} done  {_count(status.failed)} failed"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ... import inspection
 from ...broker import get_broker
 from ...embedded import EmbeddedBroker
+from .. import dashboard
 from ..magics import STOP_TIMEOUT
 from .parsing import Parser
 
@@ -21,6 +22,7 @@ def run(magics: Magics, words: list[str]) -> str:
     cut_short = magics.stop_served()
     if isinstance(broker, EmbeddedBroker):
         broker.stop(timeout=STOP_TIMEOUT)
+    dashboard.freeze()
     waiting = {queue.name: queue.waiting for queue in inspection.queues(broker) if queue.waiting}
     told = ", ".join(f"{count:,} in {name}" for name, count in waiting.items())
     said = f"Stopped. Messages wait: {told}." if told else "Stopped. Nothing waits."

@@ -9,16 +9,21 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import redis
 
 from ....redis import key_of, make_client, translated
 from ....redis.scripts import Script, load
 from ...backend import FINAL_STATES, STEPS, MessageRecord, StateBackend, Subscriber
+from ...latest import LATEST, Latest
 from .marks import Marks
-from .records import STEPS_FOR_SCRIPTS, Gathered, decode, encoded
+from .records import STEPS_FOR_SCRIPTS, Gathered, decode, encoded, from_json, to_json
 from .writer import Writer
+
+if TYPE_CHECKING:
+    from ....broker import MessageProxy
+    from ....message import Message
 
 #: Milliseconds for which a record is kept after it was last written, or after its message is due: a day.
 DEFAULT_TTL = 86_400_000
@@ -61,6 +66,7 @@ class RedisBackend(StateBackend):
         self._counters_script = Script(self.client, load(__file__, "counters.lua"))
         self.marks = Marks(self.client, namespace, ttl)
         self.writer = Writer(self._write)
+        self.recent = Latest()
         _backends.add(self)
 
     def update(self, records: Iterable[dict[str, Any]]) -> None:
@@ -127,6 +133,15 @@ class RedisBackend(StateBackend):
             counts[key_of(state)] += int(number)
         return +counts  # those above 0
 
+    def note(self, record: dict[str, Any], message: Message[Any] | MessageProxy) -> None:
+        self.recent.add(record, message)
+
+    def latest(self, queue_name: str) -> list[MessageRecord]:
+        self.flush()
+        with translated(self.client):
+            listed = self.client.lrange(self._latest_key(queue_name), 0, LATEST - 1)
+        return [from_json(text) for text in listed]
+
     def flush(self) -> None:
         """Write down what has gathered.
 
@@ -144,6 +159,7 @@ class RedisBackend(StateBackend):
         """Begin with nothing of this process's own (a forked child starts with this)."""
         self.writer.reset()
         self.marks.reset()
+        self.recent = Latest()
 
     def _key(self, message_id: str) -> bytes:
         return encoded(f"{self.namespace}:{message_id}")
@@ -154,6 +170,23 @@ class RedisBackend(StateBackend):
             arguments += entry.arguments()
         with translated(self.client):
             self._merge_script([self._key(message_id) for message_id in gathered], arguments)
+            self._write_latest()
+
+    def _write_latest(self) -> None:
+        """Put the latest of each queue before those that are listed; any lost on the way are not missed."""
+        taken = self.recent.take()
+        if not taken:
+            return
+        with self.client.pipeline(transaction=False) as pipeline:
+            for queue_name, noted in taken.items():
+                key = self._latest_key(queue_name)
+                pipeline.lpush(key, *map(to_json, noted))
+                pipeline.ltrim(key, 0, LATEST - 1)
+                pipeline.pexpire(key, self.ttl)
+            pipeline.execute()
+
+    def _latest_key(self, queue_name: str) -> bytes:
+        return encoded(f"{self.namespace}:__latest__:{queue_name}")
 
 
 _backends: weakref.WeakSet[RedisBackend] = weakref.WeakSet()

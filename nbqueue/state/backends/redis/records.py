@@ -55,6 +55,19 @@ def decode(message_id: str, stored: Mapping[Any, Any]) -> MessageRecord:
     return record
 
 
+def to_json(record: Mapping[str, Any]) -> bytes:
+    """Return the fields of a record as they stand in a list."""
+    return _to_json(record).encode("ascii")
+
+
+def from_json(text: str | bytes) -> MessageRecord:
+    """Return the record that stands in a list. Fields of a newer program are not read."""
+    found = json.loads(text)
+    return MessageRecord(
+        found["message_id"], **{name: value for name, value in found.items() if name in _NAMES}
+    )
+
+
 class Gathered:
     """The updates of one message that are still to be written, in as few steps as say the same.
 

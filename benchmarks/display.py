@@ -1,0 +1,152 @@
+"""What visible cards cost: no-ops sent and run in a kernel, with cards on the page and without.
+
+`python -m benchmarks.display` starts real kernels in turn, for each round one with nothing to see, one with a
+bar over the very messages, and one with that and 1,000 cards of messages that wait. It also times the flag
+that an actor's thread flips, and a look at a group of 100,000.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from typing import Any
+
+from jupyter_client.manager import KernelManager
+
+SETUP = """
+import time, json, nbqueue
+get_ipython().run_line_magic("load_ext", "nbqueue")
+
+@nbqueue.actor
+def noop(number):
+    return number
+
+def measure(count, show):
+    used, started = time.process_time(), time.perf_counter()
+    messages = noop.map(range(count))
+    if show:
+        display(messages)
+    results = list(messages.get_results())
+    elapsed, used = time.perf_counter() - started, time.process_time() - used
+    assert results == list(range(count))
+    return count / elapsed, used / count * 1e6
+
+measure(1000, False)
+"""
+DELAYED = """
+delayed = [noop.send_with_options(args=(number,), delay=3_600_000) for number in range(1000)]
+"""
+CARDS = """
+for message in delayed:
+    display(message)
+"""
+FLAG = """
+from nbqueue.notebook.extension import _session
+live = _session.cards.live
+rounds = 200_000
+started = time.perf_counter()
+for _ in range(rounds):
+    live.touch()
+print(json.dumps((time.perf_counter() - started) / rounds * 1e6))
+"""
+LOOK = """
+from nbqueue.notebook.cards.group import GroupCard, LOOK_HERE
+from nbqueue.notebook.cards.tally import parts_of
+get_ipython().run_line_magic("nbqueue", "workers 0")
+many = noop.map(range(100_000))
+card = GroupCard(many.name, parts_of(many), many.broker)
+times = []
+for _ in range(20):
+    started = time.perf_counter()
+    card.look_for(LOOK_HERE)
+    times.append((time.perf_counter() - started) * 1000)
+print(json.dumps(max(times)))
+"""
+
+
+class Kernel:
+    """A kernel in which cells are run."""
+
+    def __init__(self) -> None:
+        self.manager = KernelManager()
+        self.manager.start_kernel()
+        self.client = self.manager.blocking_client()
+        self.client.start_channels()
+        self.client.wait_for_ready(timeout=60)
+
+    def run(self, source: str) -> Any:
+        """Run a cell; return what it printed last, read as JSON."""
+        printed: list[str] = []
+
+        def hook(message: dict[str, Any]) -> None:
+            if message["msg_type"] == "stream":
+                printed.append(message["content"]["text"])
+            elif message["msg_type"] == "error":
+                raise RuntimeError("\n".join(message["content"]["traceback"]))
+
+        self.client.execute_interactive(source, output_hook=hook, timeout=300)
+        lines = "".join(printed).strip().splitlines()
+        return json.loads(lines[-1]) if lines and lines[-1][:1] in "0123456789[" else None
+
+    def close(self) -> None:
+        self.client.stop_channels()
+        self.manager.shutdown_kernel(now=True)
+
+
+VARIANTS = {"no cards": (False, False), "bar": (True, False), "bar, 1,000 cards": (True, True)}
+#: Measurements in each kernel, of which the median counts: what came before them slows later ones.
+REPEATED = 3
+
+
+def variant(count: int, bar: bool, cards: bool) -> tuple[float, float]:
+    """Return messages a second, and microseconds of processor time a message, in a kernel of its own."""
+    kernel = Kernel()
+    try:
+        kernel.run(SETUP)
+        kernel.run(DELAYED)
+        if cards:
+            kernel.run(CARDS)
+        found = [kernel.run(f"print(json.dumps(measure({count}, {bar})))") for _ in range(REPEATED)]
+        rates, used = zip(*found, strict=True)
+        return statistics.median(rates), statistics.median(used)
+    finally:
+        kernel.close()
+
+
+def costs() -> tuple[float, float]:
+    """Return what a flag costs, in µs, and how long a look at a group of 100,000 takes at most, in ms."""
+    kernel = Kernel()
+    try:
+        kernel.run(SETUP)
+        return kernel.run(FLAG), kernel.run(LOOK)
+    finally:
+        kernel.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.display", description=__doc__)
+    parser.add_argument("--count", type=int, default=10_000, help="messages a measurement (10000)")
+    parser.add_argument("--rounds", type=int, default=5, help="(5)")
+    arguments = parser.parse_args()
+    rounds = []
+    for number in range(arguments.rounds):
+        print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr)
+        names = list(VARIANTS)
+        turned = names[number % len(names) :] + names[: number % len(names)]
+        rounds.append({name: variant(arguments.count, *VARIANTS[name]) for name in turned})
+    print(f"{'':20}{'per second':>12}{'ratio':>8}{'CPU µs':>10}{'ratio':>8}")
+    for name in VARIANTS:
+        told = ""
+        for column, width in ((0, 12), (1, 10)):
+            middle = statistics.median(found[name][column] for found in rounds)
+            ratio = statistics.median(found[name][column] / found["no cards"][column] for found in rounds)
+            told += f"{middle:{width},.1f}{ratio:8.2f}"
+        print(f"{name:20}{told}")
+    flag, look = costs()
+    print(f"The flag costs {flag:.2f} µs; one look at a group of 100,000 takes {look:.1f} ms at most.")
+
+
+if __name__ == "__main__":
+    main()
