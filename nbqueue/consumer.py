@@ -87,6 +87,13 @@ class BatchConsumer(Consumer):
         """
         return True
 
+    #: Milliseconds between two looks at messages that wait here to run; None for no looks.
+    look_interval: float | None = None
+
+    def is_overdue(self, message: MessageProxy) -> bool:
+        """Whether a message that was handed out, and has not begun to run, is to be given back."""
+        return False
+
     def abandon(self) -> None:
         """Give up the consumer for another one of the same worker, which goes on with what this one holds."""
         self.close()

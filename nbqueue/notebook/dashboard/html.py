@@ -32,7 +32,7 @@ _QUEUE_COLUMNS = [
     ("Median", 86, "nbq-hide-narrow"),
     ("Failed", 72, ""),
 ]
-_RESULT_WIDTHS = [("116px", ""), ("36%", ""), (None, ""), ("82px", ""), ("82px", "nbq-hide-narrow")]
+_RESULT_WIDTHS = [("116px", ""), ("32%", ""), (None, ""), ("82px", ""), ("82px", "nbq-hide-narrow")]
 
 
 def number(value: float | None) -> str:

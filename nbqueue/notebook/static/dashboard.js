@@ -7,13 +7,14 @@
 const WINDOW = 60, GAP = 5, WIDTH = 100, HEIGHT = 30;
 const PATIENCE = 250; // ms until a click that was not heard says so
 const SAID = 8000; // ms for which the kernel's answer is shown
+const OLD = 10000; // ms after which numbers that a page opens with are no news
 const MARKS = { done: "✓", failed: "✕", retrying: "↻", cancelled: "⊘" };
 const NARROW = "nbq-hide-narrow";
 const COLUMNS = [
   ["Queue", "96px", ""], [`Last ${WINDOW} s`, "", "nbq-left"], ["Waiting", "80px", ""], ["Running", "82px", ""],
   ["Done", "72px", ""], ["Per s", "64px", NARROW], ["Median", "86px", NARROW], ["Failed", "72px", ""],
 ];
-const RESULT_COLUMNS = [["116px", ""], ["36%", ""], ["", ""], ["82px", ""], ["82px", NARROW]];
+const RESULT_COLUMNS = [["116px", ""], ["32%", ""], ["", ""], ["82px", ""], ["82px", NARROW]];
 const TILES = [
   ["Waiting", "total-depth"], ["Running", "total-running"], ["Done", "total-done"],
   ["Per second", "rate"], ["Retrying", "retries"], ["Failed", "total-failed"],
@@ -314,7 +315,8 @@ class View {
   timer = null;
   skew = 0; // ms by which the kernel's clock is behind the page's
   lastSeen = new Date();
-  stopped = false;
+  stopped = false; // whether the kernel has gone
+  greyed = false;
 
   constructor(model, el) {
     this.model = model;
@@ -345,6 +347,9 @@ class View {
     this.say("");
     el.append(this.root);
     this.show();
+    // A page that is loaded again, or a document without a kernel: honest until there is news.
+    const since = this.snapshot ? new Date(this.snapshot.now) : this.lastSeen;
+    if (Date.now() - since > OLD) this.grey("as of ", since);
   }
 
   /** Take in what the kernel sent. */
@@ -355,7 +360,11 @@ class View {
     this.snapshot = snapshot;
     this.skew = arrived - snapshot.now;
     this.lastSeen = new Date(arrived);
-    if (this.stopped) this.stop(false);
+    if (this.greyed) {
+      this.greyed = this.stopped = false;
+      this.root.classList.remove("nbq-stopped");
+      this.buttons.stop(false);
+    }
     write(this.broker, snapshot.broker);
     write(this.workers, snapshot.workers);
     this.workers.hidden = !snapshot.workers;
@@ -377,7 +386,7 @@ class View {
   tick() {
     if (!this.snapshot || this.stopped) return;
     if (isGone(this.model)) {
-      this.stop(true);
+      this.stop();
       return;
     }
     const now = Date.now();
@@ -388,19 +397,22 @@ class View {
     fill(this.results, this.snapshot.results ?? [], resultRow, (node, row) => showResult(node, row, now - this.skew));
   }
 
-  /** The kernel has gone (or is back): grey numbers, no buttons, and since when. */
-  stop(stopped) {
-    this.stopped = stopped;
-    this.root.classList.toggle("nbq-stopped", stopped);
-    this.buttons.stop(stopped);
-    if (stopped) {
-      const time = this.lastSeen.toLocaleTimeString([], { hour12: false });
-      const moment = make("time", { datetime: this.lastSeen.toISOString() }, time);
-      mark(this.live, "data-nbqueue-state", "stopped");
-      this.live.replaceChildren("the kernel stopped, last seen ", moment);
-      this.say("");
-    }
+  /** The kernel has gone. */
+  stop() {
+    this.stopped = true;
+    this.grey("the kernel stopped, last seen ", this.lastSeen);
     this.run();
+  }
+
+  /** Show grey numbers, no buttons, and since when; the next snapshot undoes that. */
+  grey(text, since) {
+    this.greyed = true;
+    this.root.classList.add("nbq-stopped");
+    this.buttons.stop(true);
+    mark(this.live, "data-nbqueue-state", "stopped");
+    const time = since.toLocaleTimeString([], { hour12: false });
+    this.live.replaceChildren(text, make("time", { datetime: since.toISOString() }, time));
+    this.say("");
   }
 
   say(text) {
@@ -436,7 +448,7 @@ class View {
       this.model.send({ view: this.id, ...content });
     } catch (error) { // there is no kernel any more to send it to
       console.debug("nbqueue: the kernel can't be reached.", error);
-      this.stop(true);
+      this.stop();
     }
   }
 
@@ -453,7 +465,7 @@ function render({ model, el }) {
   const view = new View(model, el);
   const changed = () => view.show();
   const heard = (content) => view.hear(content);
-  const gone = () => view.stop(true);
+  const gone = () => view.stop();
   const seen = () => view.run();
   model.on("change:snapshot", changed);
   model.on("msg:custom", heard);
