@@ -318,7 +318,7 @@ class MessageCard(Card):
         elif self.state == "lost":
             notes.append("its broker in this kernel was replaced. Send the call again, or run its cell")
         elif self.state in ("pending", "delayed"):
-            notes.append(f"queue {self.message.queue_name}{self._waiting()}")
+            notes.append(f"queue {q_name(self.message.queue_name)}{self._waiting()}")
             notes.append(self.advice)
         else:
             notes += [self._worker(), self._tries(), self._progress()]
