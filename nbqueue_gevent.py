@@ -6,6 +6,7 @@ A module of its own: everything has to be patched before anything of nbqueue is 
 from __future__ import annotations
 
 import sys
+import warnings
 
 
 def main() -> int:
@@ -15,6 +16,8 @@ def main() -> int:
     except ImportError:
         print('nbqueue-gevent needs gevent: pip install "nbqueue[gevent]"', file=sys.stderr)
         return 1
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():
+        warnings.warn("gevent does not use an interpreter without a global lock well.", RuntimeWarning, 2)
     monkey.patch_all()
     from nbqueue.cli import main as run
 

@@ -47,7 +47,7 @@ def changes(
         return _matches(changed, included) and not _matches(changed, excluded)
 
     for found in watch(
-        path,
+        os.path.abspath(path),
         watch_filter=wanted,
         force_polling=use_polling or None,
         step=STEP,

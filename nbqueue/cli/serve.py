@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..serve import exit_codes
+from ..serve.logs import open_streams
 from ..serve.settings import ServeSettings
 from .arguments import make_argument_parser, settings_from
 
@@ -23,6 +24,7 @@ VARIABLES = {
 
 def main(arguments: Sequence[str]) -> int:
     """Serve as the arguments say; return the exit code."""
+    open_streams()
     try:
         asked = make_argument_parser().parse_args(arguments)
     except SystemExit as end:

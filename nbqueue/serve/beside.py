@@ -1,6 +1,6 @@
 """A process beside the workers: health, watching, or a function that the user or a middleware asked for.
 
-Started again a second after it died of an error; one that ends well has done its work.
+Started again after it died of an error; one that ends well has done its work.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from .child import Child
+from .worker_slot import GROWN_UP
 
-#: Seconds from a death to the next start.
-PAUSE = 1.0
+#: Seconds from a death to the next start: the first, and at most. Each that comes soon doubles it.
+PAUSE, LONGEST_PAUSE = 1.0, 30.0
 
 
 @dataclass
@@ -28,6 +29,7 @@ class Beside:
     child: Child | None = None
     #: When to start it (monotonic seconds); None while it runs, or has done its work.
     start_at: float | None = 0.0
+    pause: float = PAUSE
 
     def note_end(self) -> str | None:
         """Take note that the process ended; return what is to be said of that, if anything."""
@@ -37,5 +39,9 @@ class Beside:
             return None
         if child.exit_code == 0 and self.reloads:
             return None
-        self.start_at = time.monotonic() + PAUSE
-        return f"{self.kind} (PID {child.pid}) {child.how_it_ended()}. It starts again."
+        if time.monotonic() - child.started >= GROWN_UP:
+            self.pause = PAUSE
+        self.start_at = time.monotonic() + self.pause
+        text = f"{self.kind} (PID {child.pid}) {child.how_it_ended()}. It starts again in {self.pause:g} s."
+        self.pause = min(2 * self.pause, LONGEST_PAUSE)
+        return text

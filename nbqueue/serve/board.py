@@ -7,6 +7,7 @@ is the master's: its health, as JSON.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import mmap
 import os
@@ -34,11 +35,16 @@ class Board:
     Parameters:
       pages: how many worker processes it has room for at a time.
       lines: how many threads a worker process has.
+      named: whether processes that are not forked are to open it.
     """
 
-    def __init__(self, pages: int, lines: int) -> None:
+    def __init__(self, pages: int, lines: int, *, named: bool = False) -> None:
         self.pages, self.lines = pages, lines
+        self.path = ""
         size = HEADER + pages * lines * LINE
+        if not named:
+            self.memory = mmap.mmap(-1, size)
+            return
         descriptor, self.path = tempfile.mkstemp(prefix="nbqueue-board-")
         try:
             os.ftruncate(descriptor, size)
@@ -47,10 +53,10 @@ class Board:
             os.close(descriptor)
 
     def unlink(self) -> None:
-        """Forget the file's name: only forked children are to come."""
+        """Remove its file, if it has one: no more processes are to open it."""
         if self.path:
-            os.unlink(self.path)
-            self.path = ""
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"pages": self.pages, "lines": self.lines, "path": self.path}

@@ -31,6 +31,8 @@ class Child:
         self.ready = False
         #: Told by the child: whose messages are returned when it dies.
         self.identity: str | None = None
+        #: Whose messages it was told to return, until it has.
+        self.dead: list[str] = []
         self.forks: list[str] = []
         #: Why it could not start, with its exit code.
         self.failure: tuple[int, str] | None = None
@@ -69,11 +71,15 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
-    def stop(self, within: float | None = None) -> None:
-        """Ask it to stop, and kill it when it has not within so many seconds."""
+    def stop(self, within: float) -> None:
+        """Ask it to stop, unless that was done, and kill it when it has not within so many seconds."""
+        if not self.stopping:
+            self.force(within)
+
+    def force(self, within: float) -> None:
+        """Ask it to stop, or again, which means at once; kill it when it has not within so many seconds."""
         self.stopping = True
-        if within is not None:
-            self.kill_at = time.monotonic() + within
+        self.kill_at = time.monotonic() + within
         self.send(signal.SIGTERM)
 
     def kill(self) -> None:

@@ -9,5 +9,7 @@ KILLED = 1
 IMPORT = 2
 #: The broker can't be reached at start.
 CONNECT = 3
+#: A fork process's function can't be imported. Of the process alone: the run then ends with IMPORT.
+NO_FUNCTION = 126
 #: The pid file is another process's, or can't be written.
 PID_FILE = 4

@@ -58,7 +58,10 @@ def run(board: Board, sock: socket.socket, reader: Connection, inherited: list[A
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_HEAD = do_GET
 
         def log_message(self, format: str, *arguments: Any) -> None:
             """Probes come every few seconds: they are not worth a line each."""

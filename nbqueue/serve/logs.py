@@ -13,6 +13,8 @@ import sys
 import time
 from typing import Any
 
+from ..broker import MessageProxy
+from ..message import Message
 from ..running import running_message
 from .settings import ServeSettings
 
@@ -51,15 +53,34 @@ def set_up_child(settings: ServeSettings) -> None:
         sys.stderr = LoggedLines("stderr", logging.WARNING)
 
 
+def open_streams() -> None:
+    """Put the null device in the place of standard streams that are closed, before other files take it."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+
+
 def _lines_to(descriptor: int) -> io.TextIOWrapper:
     """A stream that writes whole lines at once, so that those of several processes don't mix."""
-    raw = open(descriptor, "wb", closefd=False)  # noqa: SIM115
+    raw = io.BufferedWriter(_Output(descriptor, "wb", closefd=False))
     return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
 
+class _Output(io.FileIO):
+    """Where the disk is full, or nobody reads any more, messages still run: what they say is dropped."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
+
+
 class JsonFormatter(logging.Formatter):
-    """One JSON object a record: time (UTC), level, logger, message, pid, thread; message_id and actor when
-    it was logged inside an actor; exception."""
+    """One JSON object a record: time (UTC), level, logger, message, pid, thread; exception; message_id and
+    actor when it was logged inside an actor, or about a message."""
 
     def format(self, record: logging.LogRecord) -> str:
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
@@ -71,15 +92,22 @@ class JsonFormatter(logging.Formatter):
             "pid": record.process,
             "thread": record.threadName,
         }
-        running = running_message.get()
-        if running is not None:
-            about["message_id"] = running.message_id
-            about["actor"] = running.actor_name
+        found = running_message.get() or _message_among(record.args)
+        if found is not None:
+            about["message_id"] = found.message_id
+            about["actor"] = found.actor_name
         if record.exc_info:
             about["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
             about["stack"] = record.stack_info
         return json.dumps(about, ensure_ascii=False, default=str)
+
+
+def _message_among(arguments: Any) -> Any:
+    """Return the message that a record is about: the first among its arguments."""
+    if not isinstance(arguments, tuple):
+        return None
+    return next((found for found in arguments if isinstance(found, (Message, MessageProxy))), None)
 
 
 class LoggedLines(io.TextIOBase):

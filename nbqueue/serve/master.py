@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 STDIN = 0
 #: Seconds between two looks at the memory of the worker processes, when that is limited.
 LOOK_AT_MEMORY = 1.0
+#: Seconds that a process may boot before a further reload ends it.
+PATIENCE = 2.0
 #: Seconds that a process has to end after a second signal, and one that has been told to beyond its time.
 FORCE, BEYOND = 2.0, 10.0
 
@@ -55,14 +57,15 @@ class Master:
         self.context = get_context("spawn" if settings.use_spawn or not hasattr(os, "fork") else "fork")
         self.signals = Signals()
         self.lifeline = Lifeline()
-        self.board = Board(settings.processes * 3, settings.threads)
+        named = self.context.get_start_method() != "fork"
+        self.board = Board(settings.processes * 3, settings.threads, named=named)
         self.free_pages = list(range(self.board.pages))
         self.pages: dict[Child, int] = {}
         self.slots = [WorkerSlot(number) for number in range(settings.processes)]
         self.beside: list[Beside] = []
         #: Slots whose process is to be replaced, each with the reason.
         self.replacements: deque[tuple[WorkerSlot, str]] = deque()
-        self.reloading = False
+        self.reloading = self.reloaded = False
         self.forks_known = False
         self.forks_at = time.monotonic() + settings.fork_timeout / 1000
         self.memory_at = time.monotonic() + LOOK_AT_MEMORY
@@ -82,8 +85,6 @@ class Master:
             for slot in self.slots:
                 slot.current = self._start_worker(slot)
             self._plan_beside()
-        if not self.settings.use_spawn:
-            self.board.unlink()
         self.logger.info("nbqueue %r is booting up.", __version__)
         try:
             while not self._ended():
@@ -125,7 +126,8 @@ class Master:
         moments = [child.kill_at for child in self._all_children() if child.kill_at is not None]
         if not self.stops:
             moments += [slot.start_at for slot in self.slots if slot.start_at is not None]
-            moments += [beside.start_at for beside in self.beside if beside.start_at and beside.child is None]
+            waiting = [beside for beside in self.beside if beside.child is None]
+            moments += [beside.start_at for beside in waiting if beside.start_at is not None]
             if not self.forks_known:
                 moments.append(self.forks_at)
             if self.settings.max_rss:
@@ -176,10 +178,13 @@ class Master:
                 awaited,
             )
         self.replacements.clear()
-        # A worker process uses its time twice: for its actors, and then for its consumers.
-        within = 2 * self.settings.shutdown_timeout / 1000 + BEYOND
         for child in workers:
-            child.stop(within)
+            child.stop(self._time_to_stop if child.ready else BEYOND)
+
+    @property
+    def _time_to_stop(self) -> float:
+        """Seconds. A worker process uses its time twice: for its actors, and then for its consumers."""
+        return 2 * self.settings.shutdown_timeout / 1000 + BEYOND
 
     def _force(self) -> None:
         self.stops += 1
@@ -190,7 +195,7 @@ class Master:
             if self.stops > 2:
                 child.kill()
             else:
-                child.stop(within=FORCE)
+                child.force(within=FORCE)
 
     # -- workers -----------------------------------------------------------------------------------------
 
@@ -198,7 +203,8 @@ class Master:
         """What a forked child has to close, for it is the master's or another child's."""
         if self.settings.use_spawn:
             return []
-        present: list[Any] = [self.lifeline.writer, *more, self.sock]
+        # The selector first: with gevent it watches the others, which then must still be there.
+        present: list[Any] = [self.selector, self.lifeline.writer, *more, self.sock]
         present += [child.reports for child in self._all_children()]
         return [each for each in present if each is not None and each is not but]
 
@@ -221,7 +227,7 @@ class Master:
             kind = f"Worker process {slot.number}"
             child = Child.start(self.context, kind, worker_process.run, (start,), reader)
         writer.close()
-        slot.dead = []
+        child.dead, slot.dead = slot.dead, []
         if page is not None:
             self.pages[child] = page
         self._watch(child)
@@ -261,10 +267,14 @@ class Master:
         child.reports.close()
 
     def _on_report(self, slot: WorkerSlot, child: Child, report: dict[str, Any]) -> None:
-        if report["kind"] == reports.READY:
-            child.ready = True
+        if report["kind"] == reports.BOOTED:
             child.identity = report["identity"]
+        elif report["kind"] == reports.READY:
+            child.ready = True
+            child.dead = []
             child.forks = report["forks"]
+            if child.stopping and self.stops < 2:  # it was told to while it booted, and may run actors
+                child.kill_at = time.monotonic() + self._time_to_stop
             if child is slot.incoming:
                 self._hand_over(slot)
             if all(slot.current is not None and slot.current.ready for slot in self.slots):
@@ -279,7 +289,7 @@ class Master:
         old, slot.current, slot.incoming = slot.current, slot.incoming, None
         if old is not None:
             slot.leaving.append(old)
-            old.stop(within=2 * self.settings.shutdown_timeout / 1000 + BEYOND)
+            old.stop(self._time_to_stop)
 
     # -- replacing ---------------------------------------------------------------------------------------
 
@@ -290,9 +300,11 @@ class Master:
         self.reloading = True
         waiting = {slot.number for slot, _ in self.replacements}
         for slot in self.slots:
-            if slot.incoming is not None:
-                slot.incoming.stop(within=FORCE)  # it may have loaded the code of before
-                slot.leaving.append(slot.incoming)
+            incoming = slot.incoming
+            # It may have loaded the code of before: it is replaced in its turn. One that takes long may hang.
+            if incoming is not None and time.monotonic() - incoming.started > PATIENCE:
+                incoming.stop(within=FORCE)
+                slot.leaving.append(incoming)
                 slot.incoming = None
             if slot.number not in waiting:
                 self.replacements.append((slot, ""))
@@ -307,7 +319,7 @@ class Master:
             return
         if not self.replacements:
             if self.reloading:
-                self.reloading = False
+                self.reloading, self.reloaded = False, True
                 self.logger.info("Reloaded.")
                 self._reload_beside()
             return
@@ -338,19 +350,24 @@ class Master:
             ended = beside.child
             if ended is not None and ended.exit_code is not None:
                 text = beside.note_end()
-                if text and not self.stops:
+                if ended.exit_code == exit_codes.NO_FUNCTION and not self.reloaded:
+                    self.stop("a function can't be imported", exit_codes.IMPORT)
+                elif text and not self.stops:
                     self.logger.error("%s", text)
                 self._forget(ended)
 
     def _bury(self, slot: WorkerSlot, child: Child) -> None:
         code = child.exit_code or 0
         running = self._running(child)
+        slot.dead += child.dead
         if child in slot.leaving:
             slot.leaving.remove(child)
             if child.identity is not None and (code or running):
                 slot.dead.append(child.identity)  # its messages are returned by the next one
         elif child is slot.incoming:
             slot.incoming = None
+            if child.identity is not None:
+                slot.dead.append(child.identity)
             if not child.stopping:
                 self._give_up_reload(child)
         else:
@@ -488,6 +505,7 @@ class Master:
             self.sock.close()
         if self.pid_file is not None:
             self.pid_file.remove()
+        self.signals.ignore()
         sys.stderr.flush()
 
 

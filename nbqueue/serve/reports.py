@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
-#: The worker process takes messages: `identity` (of its broker, or None) and `forks` (module:name).
+#: The worker process is about to take messages: `identity` (of its broker, or None), should it die soon.
+BOOTED = "booted"
+#: It takes messages, and those of dead ones are returned: `forks` (module:name).
 READY = "ready"
 #: It can't: `code` and `text`.
 FAILED = "failed"

@@ -29,6 +29,12 @@ class Signals:
         if hasattr(signal, "SIGCHLD"):
             signal.signal(signal.SIGCHLD, lambda *_: None)  # so that it wakes
 
+    def ignore(self) -> None:
+        """Have signals do nothing: the process ends, and its exit code is to be the run's."""
+        signal.set_wakeup_fd(-1)
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._came.append(number)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from multiprocessing.connection import Connection
@@ -22,6 +23,7 @@ def run(settings: ServeSettings, master: int, reader: Connection, inherited: lis
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     unblock_signals()
     end_with_master(reader)
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # our own line says which files
     assert settings.watch is not None
     for _ in changes(
         settings.watch,

@@ -23,10 +23,10 @@ from ..logging import get_logger
 from ..middleware import Middleware
 from . import exit_codes
 from .board import Board, NoteRunning
-from .lifeline import Stopper, forget_master, unblock_signals
+from .lifeline import Stopped, Stopper, forget_master, set_forks_free, unblock_signals
 from .loading import extend_path, import_broker, import_named, users_traceback
 from .logs import set_up_child
-from .reports import FAILED, READY, RETIRE, Reporter
+from .reports import BOOTED, FAILED, READY, RETIRE, Reporter
 from .settings import ServeSettings
 
 if TYPE_CHECKING:
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from ..worker import Worker
 
 #: Seconds for which a server may keep silent when it is asked for the first time.
-PATIENCE = 9.0
+PATIENCE = 8.0
+#: Seconds that threads and processes have to end which actors started, when all else has ended.
+LAST_WORDS = 5.0
 
 
 @dataclass
@@ -57,18 +59,25 @@ class WorkerStart:
 def run(start: WorkerStart) -> None:
     """The main function of the process; leaves with an exit code."""
     forget_master(start.inherited)
-    stopper = Stopper(start.lifeline, force=lambda: _leave_now(exit_codes.KILLED))
+    stopper = Stopper(start.lifeline)
     stopper.install()
+    set_forks_free()
     set_up_child(start.settings)
     unblock_signals()
+    stopper.watch()
     random.seed()
-    faulthandler.enable(all_threads=False)  # where a crash in C happened, without the threads that wait
+    if not start.settings.json_logs:  # what it writes is no JSON
+        faulthandler.enable(2, all_threads=False)  # where C crashed, without the threads that wait
     process = WorkerProcess(start, stopper)
     code = process.run()
     logging.shutdown()
-    if process.abandoned:
-        _leave_now(code)  # threads that don't end would keep the interpreter from ending
-    sys.exit(code)
+    if not process.abandoned:
+        # What actors have started and left, threads and processes, is waited for by the interpreter.
+        patience = threading.Timer(LAST_WORDS, _leave_now, [code])
+        patience.daemon = True
+        patience.start()
+        sys.exit(code)
+    _leave_now(code)
 
 
 def _leave_now(code: int) -> None:
@@ -97,16 +106,19 @@ class WorkerProcess:
 
     def run(self) -> int:
         try:
-            broker = self._boot()
-            if self.stopper.asked:
-                broker.close()
+            with self.stopper.interruptible():
+                broker = self._boot()
+            if self.stopper.asked:  # and the module that was being imported caught what told it
                 return exit_codes.OK
+            self.reporter.tell(BOOTED, identity=broker.identity)
             worker = self._start_worker(broker)
+        except Stopped:
+            return exit_codes.OK
         except Failed as failed:
             self.reporter.tell(FAILED, code=failed.code, text=str(failed))
             return failed.code
-        self.reporter.tell(READY, identity=broker.identity, forks=self._forks(broker))
         self.logger.info("Worker process is ready for action.")
+        self.reporter.tell(READY, forks=self._forks(broker))
         self.stopper.wait()
         self._stop(worker)
         broker.close()
@@ -122,8 +134,8 @@ class WorkerProcess:
             broker.emit_after("process_boot")
             for module in settings.modules:
                 import_named(module)
-        except (KeyboardInterrupt, SystemExit) as error:
-            raise Failed(exit_codes.IMPORT, users_traceback(error)) from error
+        except Stopped:
+            raise
         except BrokerConnectionError as error:
             raise Failed(exit_codes.CONNECT, str(error)) from error
         except BaseException as error:
@@ -215,6 +227,7 @@ class WorkerProcess:
     def _stop(self, worker: Worker) -> None:
         if self.stopper.orphaned:
             self.logger.warning("The master has died: this worker process stops.")
+            self.start.board.unlink()
         self.logger.info("Stopping worker process...")
         worker.stop(timeout=self.settings.shutdown_timeout)
         running = worker.running_messages()
@@ -247,6 +260,6 @@ class Retirement(Middleware):
     ) -> None:
         with self.lock:
             self.count += 1
-            due = self.count == self.most
+            due = self.count % self.most == 0  # again, should the replacement have failed
         if due:
             self.reporter.tell(RETIRE, text=f"it has run {self.most:,} messages")
