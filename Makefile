@@ -52,6 +52,15 @@ format: $(STAMPS)/lint  ## format the code and mend what can be mended
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+.PHONY: docs
+docs: $(STAMPS)/docs  ## build the documentation into build/docs
+	@$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
+	@echo "build/docs/index.html"
+
+.PHONY: docs-links
+docs-links: $(STAMPS)/docs  ## look whether links to other sites still work (needs a network)
+	@$(BIN)/python -m sphinx -q -b linkcheck docs build/docs-links
+
 .PHONY: services
 services:  ## install the servers that the tests start, or say how
 	@tools/services

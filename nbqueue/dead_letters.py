@@ -23,7 +23,7 @@ class DeadLetter:
     #: None for bytes that are no message.
     message: Message[Any] | None
     body: bytes
-    #: `Type: text`, None when nobody kept it.
+    #: Its type and text, None when nobody kept it.
     error: str | None = None
     traceback: str | None = None
     attempts: int | None = None

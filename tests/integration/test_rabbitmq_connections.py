@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pika
@@ -13,7 +14,7 @@ import pytest
 import nbqueue
 from nbqueue import inspection
 from nbqueue.broker import from_url
-from nbqueue.brokers.rabbitmq import RabbitmqBroker
+from nbqueue.brokers.rabbitmq import RabbitmqBroker, publisher
 from nbqueue.errors import BrokerError, ConnectionFailed
 
 from ..servers import MemcachedServer, RabbitmqServer, RedisServer
@@ -113,16 +114,29 @@ def test_the_first_server_that_answers_is_used(fleet: Fleet, joined: bool) -> No
     wait_until(lambda: seen == [1], DEADLINE)
 
 
-def test_tls_is_spoken_when_asked_for() -> None:
+def test_tls_is_spoken_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     with RabbitmqServer(tls=True) as server:
         context = ssl.create_default_context(cafile=str(server.certificate))
         options = pika.SSLOptions(context, "localhost")
         with Fleet(server.url) as fleet:
             broker = fleet.broker(host="127.0.0.1", port=server.port, ssl_options=options)
             note, seen = noting(broker)
+            sizes: list[int] = []
+
+            @nbqueue.actor(broker=broker, queue_name=QUEUE)
+            def large(text: str) -> None:
+                sizes.append(len(text))
+
             note.send(1)
             fleet.worker(broker)
             wait_until(lambda: seen == [1], DEADLINE)
+            with ThreadPoolExecutor(8) as pool:
+                list(pool.map(note.send, range(2, 400)))
+            wait_until(lambda: sorted(seen) == list(range(1, 400)), DEADLINE)
+            monkeypatch.setattr(publisher, "MOST_UNWRITTEN", 100_000)
+            broker.confirm_delivery = False
+            broker.enqueue_many([large.message("x" * 300_000) for _ in range(20)])
+            wait_until(lambda: sizes == [300_000] * 20, DEADLINE)
             assert broker.address == f"amqps://127.0.0.1:{server.port}/"
             trusting = fleet.broker(url=server.url, queues=())
             with pytest.raises(ConnectionFailed, match=r"amqps://127\.0\.0\.1.*certificate"):

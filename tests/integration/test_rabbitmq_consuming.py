@@ -13,10 +13,13 @@ from typing import Any
 import pytest
 
 import nbqueue
-from nbqueue import Message
+from nbqueue import Message, inspection
 from nbqueue.brokers.rabbitmq import link
 from nbqueue.brokers.rabbitmq.deliveries import Deliveries
 from nbqueue.errors import ConnectionClosed
+from nbqueue.notebook.commands.status import status_text
+from nbqueue.state import State
+from nbqueue.state.backends import StubBackend
 
 from ..contract.conftest import gated_actor, take
 from ..servers import RabbitmqServer
@@ -277,6 +280,81 @@ def test_an_actor_that_runs_longer_than_the_server_waits_is_run_again_and_the_lo
     assert fleet.ready(f"{QUEUE}.XQ") == 0
 
 
+@pytest.mark.parametrize("behind", ["threads", "places"])
+def test_messages_that_wait_for_long_behind_others_go_to_another_worker(fleet: Fleet, behind: str) -> None:
+    busy = fleet.broker(consumer_timeout=1200)
+    gate, entered = threading.Event(), threading.Event()
+    limit = {"max_concurrency": 1} if behind == "places" else {}
+
+    @nbqueue.actor(broker=busy, queue_name=QUEUE, actor_name="note", max_retries=0, **limit)
+    def long(number: int) -> None:
+        entered.set()
+        assert gate.wait(DEADLINE)
+
+    busy.enqueue_many(long.message(number) for number in range(20))
+    first = fleet.worker(busy, threads=1 if behind == "threads" else 2)
+    assert entered.wait(DEADLINE)
+    wait_until(lambda: busy.consuming.holds(QUEUE) > 1, DEADLINE)
+    idle = fleet.broker(consumer_timeout=1200)
+    _, seen = noting(idle)
+    fleet.worker(idle)
+    wait_until(lambda: len(seen) == 19, DEADLINE)
+    assert len(set(seen)) == 19
+    gate.set()
+    idle.join(QUEUE, timeout=30_000)
+    first.join()
+    assert sum(first.counters().values()) == 1
+
+
+@pytest.mark.usefixtures("impatient")
+def test_messages_behind_slow_ones_are_not_taken_back_by_the_server(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "nbqueue")
+    broker = fleet.broker(consumer_timeout=1500)
+    seen: list[int] = []
+
+    @nbqueue.actor(broker=broker, queue_name=QUEUE, max_retries=0)
+    def slow(number: int) -> None:
+        time.sleep(0.3)  # the work: many of them take longer than the server waits
+        seen.append(number)
+
+    broker.enqueue_many(slow.message(number) for number in range(20))
+    fleet.worker(broker, threads=1)
+    wait_until(lambda: len(set(seen)) == 20, DEADLINE)
+    assert sorted(seen) == list(range(20))
+    assert "takes back all messages" not in caplog.text
+
+
+def test_a_message_whose_channel_is_lost_before_it_begins_runs_once(
+    fleet: Fleet, rabbitmq_server: RabbitmqServer
+) -> None:
+    broker = fleet.broker()
+    note, seen = noting(broker)
+    note.send(1)
+    take(first := broker.consume(QUEUE), 1)
+    first.close()  # so that it is delivered again
+    publish = broker.publish
+    lost: list[bool] = []
+
+    def cut(messages: Any, *, confirmed: bool | None = None) -> None:
+        """As when the node goes away while it is noted that the message begins."""
+        if not lost:
+            lost.append(True)
+            [consumer] = [c for c in broker.consuming.consumers if c.queue_name == QUEUE]
+            close_links(rabbitmq_server, fleet.url)
+            wait_until(lambda: consumer._lost is not None, DEADLINE)
+            raise ConnectionClosed("The connection to RabbitMQ was lost.")
+        publish(messages, confirmed=confirmed)
+
+    broker.publish = cut  # type: ignore[method-assign]
+    fleet.worker(broker)
+    wait_until(lambda: seen, DEADLINE)
+    broker.join(QUEUE, timeout=30_000)
+    assert lost
+    assert seen == [1]
+
+
 def test_an_actor_that_may_run_longer_than_the_server_waits_is_warned_of(
     fleet: Fleet, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -297,6 +375,23 @@ def test_usual_actors_are_not_warned_of(fleet: Fleet, caplog: pytest.LogCaptureF
     assert caplog.text == ""
 
 
+@pytest.mark.parametrize("states", [False, True])
+def test_what_runs_is_told_by_states_and_else_is_a_dash(fleet: Fleet, states: bool) -> None:
+    broker = fleet.broker()
+    if states:
+        broker.add_middleware(State(StubBackend()))
+    gated, gate = gated_actor(broker, QUEUE)
+    for _ in range(3):
+        gated.send()
+    fleet.worker(broker, threads=1)
+    assert gate.entered.wait(DEADLINE)
+    running = 1 if states else None
+    wait_until(lambda: inspection.queues(broker)[0].running == running)
+    assert f"{1 if states else '–'} running" in status_text(broker)  # noqa: RUF001
+    gate.opened.set()
+    broker.join(QUEUE, timeout=30_000)
+
+
 def test_messages_of_a_foreign_producer_run(fleet: Fleet) -> None:
     broker = fleet.broker()
     _, seen = noting(broker)
@@ -306,6 +401,21 @@ def test_messages_of_a_foreign_producer_run(fleet: Fleet) -> None:
     for number in range(20):
         fleet.put(wire("note", number))
     wait_until(lambda: sorted(seen) == list(range(20)), DEADLINE)
+
+
+def test_messages_of_any_size_are_consumed_whole(fleet: Fleet) -> None:
+    broker = fleet.broker()
+    sizes = [*range(0, 140_000, 10_000), *range(130_900, 131_080), 300_000]  # a frame holds 131,064 bytes
+    sent = [Message(QUEUE, "note", ("x" * size,), {}, {}, f"m{size}") for size in sizes]
+    broker.enqueue_many(sent)
+    found: dict[str, int] = {}
+    consumer = broker.consume(QUEUE, prefetch=30)
+    while len(found) < len(sent):
+        messages = consumer.fetch(30, DEADLINE * 1000)
+        assert messages
+        found.update((message.message_id, len(message.args[0])) for message in messages)
+        consumer.settle(messages, [])
+    assert found == {f"m{size}": size for size in sizes}
 
 
 def test_a_change_of_the_window_sends_nothing_back(fleet: Fleet) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from nbqueue import Message
+from nbqueue.brokers.rabbitmq import publisher
 from nbqueue.errors import BrokerConnectionError, BrokerError, ConnectionFailed
 
 from ..servers import RabbitmqServer
@@ -68,17 +69,17 @@ def test_eight_threads_publish_over_one_connection(fleet: Fleet, rabbitmq_server
 def test_many_confirmations_are_outstanding_at_a_time(fleet: Fleet) -> None:
     broker = fleet.broker()
     broker.enqueue(message(0))
-    most = 0
-    send_on = broker.publisher._send_on
+    connection = broker.publisher.link.connection
+    outstanding: list[int] = []
+    write = connection.write
 
-    def watched(channel: Any, batch: Any) -> None:
-        nonlocal most
-        send_on(channel, batch)
-        most = max(most, len(broker.publisher._outstanding))
+    def watched(frames: bytes) -> Any:
+        outstanding.append(len(broker.publisher._outstanding))
+        return write(frames)
 
-    broker.publisher._send_on = watched  # type: ignore[method-assign]
+    connection.write = watched
     broker.enqueue_many(message(n) for n in range(1, 300))
-    assert most >= 299
+    assert max(outstanding) >= 299
     assert numbers(fleet) == Counter(range(300))
 
 
@@ -152,23 +153,25 @@ def test_connections_closed_while_eight_threads_send_fail_no_sender(
 def test_what_the_server_has_confirmed_is_not_sent_again(fleet: Fleet) -> None:
     broker = fleet.broker()
     broker.enqueue(message(0))
-    publisher = broker.publisher
+    connection = broker.publisher.link.connection
     tries: list[int] = []
-    send_on = publisher._send_on
+    send_on = broker.publisher._send_on
 
-    def cut_short(channel: Any, batch: Any) -> None:
+    def noted(channel: Any, batch: Any) -> bool:
         tries.append(len(batch.messages))
-        send_on(channel, batch)
-        if len(tries) == 1:  # as when the connection is lost after a hundred confirmations
-            for tag in list(publisher._outstanding)[:100]:
-                publisher._outstanding.pop(tag)[0].answered(tag - min_tag, taken=True)
-            publisher.link.connection._transport._sock.shutdown(2)
+        return send_on(channel, batch)
 
-    min_tag = publisher._next_tag
-    publisher._send_on = cut_short  # type: ignore[method-assign]
+    def cut(_frames: bytes) -> None:
+        """As when the connection is lost after a hundred confirmations."""
+        for number, tag in enumerate(list(broker.publisher._outstanding)[:100]):
+            broker.publisher._outstanding.pop(tag)[0].answered(number, taken=True)
+        connection._transport._sock.shutdown(2)
+
+    broker.publisher._send_on = noted  # type: ignore[method-assign]
+    connection.write = cut
     broker.enqueue_many(message(n) for n in range(1, 400))
     assert tries == [399, 299]
-    assert set(range(101, 400)) <= set(numbers(fleet))
+    assert numbers(fleet) == Counter([0, *range(101, 400)])
 
 
 def test_a_message_that_the_server_refuses_does_not_fail_those_of_other_threads(node: RabbitmqServer) -> None:
@@ -212,6 +215,38 @@ for number in range(2000):
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=DEADLINE)
     wait_until(lambda: fleet.ready() == 2000, DEADLINE)
     assert numbers(fleet) == Counter(range(2000))
+
+
+@pytest.mark.parametrize("confirmed", [True, False])
+def test_large_messages_of_many_threads_arrive_whole(fleet: Fleet, confirmed: bool) -> None:
+    """Larger than a frame, and together more than a socket takes at a time."""
+    broker = fleet.broker(confirm_delivery=confirmed)
+    sent = [Message(QUEUE, "note", (n, chr(97 + n % 26) * 300_000), {}, {}) for n in range(64)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(broker.enqueue, sent))
+    broker.close()  # writes what is left
+    wait_until(lambda: fleet.ready() == 64, DEADLINE)
+    found = [Message.decode(fleet.take()[1]) for _ in sent]
+    assert sorted(m.args for m in found) == [m.args for m in sent]
+
+
+def test_without_confirmations_senders_wait_while_more_is_unwritten_than_may_be(
+    node: RabbitmqServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "MOST_UNWRITTEN", 100_000)
+    with Fleet(node.url) as fleet, ThreadPoolExecutor(1) as pool:
+        broker = fleet.broker(confirm_delivery=False)
+        broker.enqueue(message(0))
+        connection = broker.publisher.link.connection
+        send = connection._send
+        connection._send = lambda data: 0  # the operating system takes nothing
+        sending = pool.submit(broker.enqueue_many, [message(n) for n in range(1, 1001)])
+        wait_until(lambda: connection._waiting, DEADLINE)
+        assert not sending.done()
+        connection._send = send
+        sending.result(DEADLINE)
+        wait_until(lambda: fleet.ready() == 1001, DEADLINE)
+        assert numbers(fleet) == Counter(range(1001))
 
 
 def test_confirmations_can_be_turned_off_and_on(fleet: Fleet) -> None:

@@ -37,15 +37,17 @@ from ...message import Message
 from ...middleware import Middleware, TimeLimit
 from ...proxy import MessageProxy
 from .connections import connection_parameters, ignore_scary_logs
-from .consumer import Consuming, RabbitmqConsumer
+from .consumer import RabbitmqConsumer
+from .consuming import Consuming
 from .delayed import DelayedConsumer
+from .frames import Outgoing, plain_properties
 from .link import Link
 from .proxy import dead_properties
-from .publisher import Batch, Outgoing, Publisher
+from .publisher import Batch, Publisher
 from .queues import Queues
 from .started import PREFIX, Started
 from .topology import Topology, declare_delay, declare_quorum, delay_for, delay_name, delay_of, names
-from .troubles import LONGEST_UNACKNOWLEDGED, NotThere, addresses
+from .troubles import DEFAULT_CONSUMER_TIMEOUT, NotThere, addresses
 
 MAX_ENQUEUE_ATTEMPTS = 6
 MAX_DECLARE_ATTEMPTS = 2
@@ -68,6 +70,8 @@ class RabbitmqBroker(Queues, Broker):
       queue_type: "classic", or "quorum" for queues that are replicated in a cluster.
       max_deaths: a message whose workers died so often with it is a dead letter; 0 for never.
       blocked_timeout: seconds that senders wait while the server, short of memory or disk, blocks them.
+      consumer_timeout: the server's setting of this name, in milliseconds: messages that have waited with a
+        worker for a quarter of it, and have not begun to run, are given back.
       parameters: a list of dictionaries for `pika.ConnectionParameters`, instead of a URL.
       kwargs: of `pika.ConnectionParameters`.
     """
@@ -84,6 +88,7 @@ class RabbitmqBroker(Queues, Broker):
         queue_type: str = "classic",
         max_deaths: int = DEFAULT_MAX_DEATHS,
         blocked_timeout: float = BLOCKED_TIMEOUT,
+        consumer_timeout: int = DEFAULT_CONSUMER_TIMEOUT,
         parameters: list[dict[str, Any]] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -99,6 +104,7 @@ class RabbitmqBroker(Queues, Broker):
         self.max_priority = max_priority
         self.max_deaths = max_deaths
         self.blocked_timeout = blocked_timeout
+        self.consumer_timeout = consumer_timeout
         self.topology = Topology(max_priority=max_priority, queue_type=queue_type)
         self.queues: set[str] = set()
         self.queues_pending: set[str] = set()
@@ -220,14 +226,14 @@ class RabbitmqBroker(Queues, Broker):
         for actor in list(self.actors.values()):
             limit = actor.options.get("time_limit") or usual
             known = actor.actor_name in self._warned_of
-            if actor.queue_name == queue_name and limit > LONGEST_UNACKNOWLEDGED and not known:
+            if actor.queue_name == queue_name and limit > self.consumer_timeout and not known:
                 self._warned_of.add(actor.actor_name)
                 self.logger.warning(
                     "Actor %r may run for %s ms. RabbitMQ takes back a message that is not acknowledged in "
-                    "its consumer_timeout (rabbitmq.conf; %d ms by default), and it runs again.",
+                    "%d ms, and it runs again: raise consumer_timeout, in rabbitmq.conf and of the broker.",
                     actor.actor_name,
                     limit,
-                    LONGEST_UNACKNOWLEDGED,
+                    self.consumer_timeout,
                 )
 
     # -- messages ----------------------------------------------------------------------------------------
@@ -266,9 +272,12 @@ class RabbitmqBroker(Queues, Broker):
         return Outgoing(message.queue_name, message.encode(), self.properties_of(message), exchange)
 
     def properties_of(self, message: Message[Any] | MessageProxy) -> Any:
-        """Return the properties with which a message is published, without a foreign one's odd priority."""
+        """Return the properties with which a message is published, without a foreign one's odd priority.
+
+        They are shared: nobody may change them.
+        """
         priority = message.options.get("broker_priority")
-        return pika.BasicProperties(delivery_mode=2, priority=priority if _is_priority(priority) else None)
+        return plain_properties(priority if _is_priority(priority) else None)
 
     def publish(self, messages: Sequence[Outgoing], *, confirmed: bool | None = None) -> None:
         """Publish, again where the connection was lost or a queue had been deleted.

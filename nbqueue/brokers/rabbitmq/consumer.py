@@ -11,23 +11,23 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from threading import Condition, Lock
 from typing import TYPE_CHECKING, Any
 
 from ...common import q_name
 from ...consumer import BatchConsumer
-from ...errors import BrokerConnectionError, BrokerError, ConnectionClosed, DecodeError
+from ...errors import BrokerError, ConnectionClosed, DecodeError
 from ...logging import get_logger
 from ...message import Message
 from ...proxy import MessageProxy
 from ..why import why_of
 from .deliveries import Deliveries
+from .frames import Outgoing
 from .link import Reply
-from .proxy import DEATHS_HEADER, RabbitmqMessageProxy
-from .publisher import Outgoing
+from .proxy import Delivery, RabbitmqMessageProxy, started_properties
 from .started import Started
-from .troubles import LONGEST_UNACKNOWLEDGED, NotThere, explain_channel, is_too_late
+from .troubles import NotThere, explain_channel, is_too_late
 
 if TYPE_CHECKING:
     from .broker import RabbitmqBroker
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 MOST_PREFETCHED = 65_535
 #: Seconds in which a message that was moved before it runs has to come back.
 PATIENCE = 15.0
+#: The part of the server's time-out for acknowledgements for which a message may wait here to run.
+WAITING_PART = 1 / 4
 
 
 class RabbitmqConsumer(BatchConsumer):
@@ -48,7 +50,7 @@ class RabbitmqConsumer(BatchConsumer):
         self.logger = get_logger("nbqueue.brokers.rabbitmq", f"Consumer({queue_name})")
         self._link = broker.consuming.link
         self._bell = Condition()
-        self._buffer: deque[tuple[int, bool, Any, bytes]] = deque()
+        self._buffer: deque[Delivery] = deque()
         self._woken = False
         self._lost: BrokerError | None = None
         self._resting = False
@@ -56,6 +58,8 @@ class RabbitmqConsumer(BatchConsumer):
         self._deliveries = Deliveries()
         self._announcing = False
         self._window = prefetch
+        self._patience = broker.consumer_timeout / 1000 * WAITING_PART
+        self.look_interval = self._patience * 1000 / 2
         # Of the link's thread: the channel, its subscription, that one's window, who waits for a change.
         self._channel: Any = None
         self._tag: str | None = None
@@ -146,14 +150,13 @@ class RabbitmqConsumer(BatchConsumer):
             return False
         self._open_started()
         original = message._tag
-        properties = self.broker.properties_of(message)
-        properties.headers = {**(message._properties.headers or {}), DEATHS_HEADER: message.deaths + 1}
-        properties.correlation_id, arrival = self._started.expect()
+        mark, arrival = self._started.expect()
+        properties = started_properties(message, mark)
         try:
             self.broker.publish([Outgoing(self._started.name, message._body, properties)], confirmed=True)
             arrival.wait(PATIENCE)
         finally:
-            late = self._started.forget(properties.correlation_id)
+            late = self._started.forget(mark)
         if arrival.error is not None:
             return False  # the channel is lost: it comes again
         if not late:
@@ -166,6 +169,10 @@ class RabbitmqConsumer(BatchConsumer):
         reply.wait(PATIENCE)
         self._started.forget(mark)
         return not late and reply.error is None
+
+    def is_overdue(self, message: MessageProxy) -> bool:
+        arrived = message.arrived if isinstance(message, RabbitmqMessageProxy) else None
+        return arrived is not None and time.monotonic() - arrived > self._patience
 
     def rest(self) -> None:
         """Let the server push no more, and give back what is in the buffer."""
@@ -200,16 +207,16 @@ class RabbitmqConsumer(BatchConsumer):
             if not self._buffer and self._lost is not None:
                 raise ConnectionClosed(str(self._lost))
             taken = [self._buffer.popleft() for _ in range(min(n, len(self._buffer)))]
-            self._handed_out.update(tag for tag, *_ in taken)
+            self._handed_out.update([delivery.tag for delivery in taken])
         messages: list[MessageProxy] = []
-        for tag, redelivered, properties, body in taken:
+        for delivery in taken:
             try:
-                message: Message[Any] = Message.decode(body)
+                message: Message[Any] = Message.decode(delivery.body)
             except DecodeError as error:
                 self.logger.error("A message of %r is a dead letter: %s", self.queue_name, error)
-                self._bury_undecodable(tag, body, error)
+                self._bury_undecodable(delivery.tag, delivery.body, error)
             else:
-                messages.append(RabbitmqMessageProxy(message, self, tag, redelivered, properties, body))
+                messages.append(RabbitmqMessageProxy(message, self, delivery))
         return messages
 
     def _bury_undecodable(self, tag: int, body: bytes, error: DecodeError) -> None:
@@ -239,6 +246,7 @@ class RabbitmqConsumer(BatchConsumer):
             channel.add_on_close_callback(lambda _, reason: self._on_channel_closed(reason, reply))
             channel.add_on_cancel_callback(lambda _frame: self._on_cancelled(channel))
             self._subscribe(None)
+            self._look(channel)
 
         self._waiting.append(reply)  # told when the connection is lost before
         connection.channel(on_open_callback=opened)
@@ -265,7 +273,12 @@ class RabbitmqConsumer(BatchConsumer):
         self._changing = True
         if self._tag is not None:
             tag, self._tag = self._tag, None
-            channel.basic_cancel(tag, callback=lambda _: self._changed_to(None))
+
+            def cancelled(_frame: Any) -> None:
+                channel.connection.on_delivery.pop((channel.channel_number, tag.encode()), None)
+                self._changed_to(None)
+
+            channel.basic_cancel(tag, callback=cancelled)
             # pika would send back what is on its way; it belongs to this consumer as before.
             channel._cancelled.discard(tag)
         else:
@@ -273,26 +286,44 @@ class RabbitmqConsumer(BatchConsumer):
             self._tag = channel.basic_consume(
                 self.queue_name, self._on_message, callback=lambda _: self._changed_to(wanted)
             )
+            channel.connection.on_delivery[channel.channel_number, self._tag.encode()] = self._delivered
 
     def _changed_to(self, window: int | None) -> None:
         self._changing = False
         self._subscribed = window
         if self._resting and window is None:
             with self._bell:
-                given_back = [tag for tag, *_ in self._buffer]
+                given_back = [delivery.tag for delivery in self._buffer]
                 self._buffer.clear()
             self._give_back(given_back)
         self._subscribe(None)
 
     def _on_message(self, _channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        self._deliveries.add(method.delivery_tag)
+        """A delivery that the connection left to pika."""
+        self._delivered(method.delivery_tag, method.redelivered, properties, body)
+
+    def _delivered(self, tag: int, redelivered: bool, properties: Any, body: bytes) -> None:
+        self._deliveries.add(tag)
+        delivery = Delivery(tag, redelivered, properties, body, time.monotonic())
         with self._bell:
-            self._buffer.append((method.delivery_tag, method.redelivered, properties, body))
+            self._buffer.append(delivery)
             self._bell.notify_all()
         if not self._announcing and self.on_arrival is not None:
             # Once for all that came in one piece.
             self._announcing = True
             self._link.connection.ioloop.add_callback_threadsafe(self._announce)
+
+    def _look(self, channel: Any) -> None:
+        """Give back what nobody has fetched for long, now and then while the channel is there."""
+        if channel is not self._channel:
+            return
+        channel.connection.ioloop.call_later(self._patience / 2, lambda: self._look(channel))
+        latest = time.monotonic() - self._patience
+        overdue: list[int] = []
+        with self._bell:
+            while self._buffer and self._buffer[0].arrived < latest:
+                overdue.append(self._buffer.popleft().tag)
+        self._give_back(overdue)
 
     def _announce(self) -> None:
         self._announcing = False
@@ -355,9 +386,9 @@ class RabbitmqConsumer(BatchConsumer):
             self.logger.warning(
                 "RabbitMQ takes back all messages that this worker holds of %r, those that run too, because "
                 "one was not acknowledged in time. Actors that run so long need a higher consumer_timeout "
-                "(milliseconds) in rabbitmq.conf; the default is %d. %s",
+                "(milliseconds) in rabbitmq.conf, which the broker is told as well; here it is %d. %s",
                 self.queue_name,
-                LONGEST_UNACKNOWLEDGED,
+                self.broker.consumer_timeout,
                 error,
             )
         if isinstance(error, NotThere):
@@ -373,6 +404,9 @@ class RabbitmqConsumer(BatchConsumer):
             self._buffer.clear()
             self._handed_out.clear()
             self._bell.notify_all()
+        if self._channel is not None and self._tag is not None:
+            key = self._channel.channel_number, self._tag.encode()
+            self._channel.connection.on_delivery.pop(key, None)
         self._channel = None
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
@@ -381,30 +415,3 @@ class RabbitmqConsumer(BatchConsumer):
         self.broker.release_started(self._started.name)
         if self.on_arrival is not None:
             self.on_arrival()
-
-
-class Consuming:
-    """The consuming connection of a broker, and the consumers on it."""
-
-    def __init__(self, make_link: Callable[..., Any]) -> None:
-        self.consumers: set[RabbitmqConsumer] = set()
-        self.link = make_link(on_open=lambda connection: None, on_lost=self._on_lost)
-
-    def add(self, consumer: RabbitmqConsumer) -> None:
-        self.consumers = self.consumers | {consumer}
-
-    def remove(self, consumer: RabbitmqConsumer) -> None:
-        self.consumers = self.consumers - {consumer}
-
-    def holds(self, queue_name: str) -> int:
-        """Count the messages of a queue, delayed ones included, that are with this process."""
-        name = q_name(queue_name)
-        return sum(
-            len(consumer._handed_out) + len(consumer._buffer)
-            for consumer in self.consumers
-            if q_name(consumer.queue_name) == name
-        )
-
-    def _on_lost(self, error: BrokerConnectionError) -> None:
-        for consumer in self.consumers:
-            consumer.lose(error)

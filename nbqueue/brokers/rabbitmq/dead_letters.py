@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from ...common import q_name
 from ...dead_letters import DeadLetter, fresh_start, from_body
+from .frames import Outgoing
 from .proxy import WHY_HEADER
-from .publisher import Outgoing
 from .topology import names
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ...proxy import MessageProxy
 from .consumer import RabbitmqConsumer
+from .frames import Outgoing
 from .proxy import RabbitmqMessageProxy
-from .publisher import Outgoing
 from .topology import delay_name
 
 #: The latest due time (ms) that is told apart from others.

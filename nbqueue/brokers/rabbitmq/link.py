@@ -17,6 +17,7 @@ from pika.adapters.select_connection import IOLoop
 
 from ...errors import BrokerConnectionError, ConnectionClosed, ConnectionFailed
 from ...logging import get_logger
+from .direct_connection import DirectConnection
 from .troubles import explain_connection
 
 #: Seconds that opening a connection or a channel may take.
@@ -193,9 +194,7 @@ class Link:
         self._openers.append(reply)
         if not self._connecting:
             self._connecting = True
-            pika.SelectConnection.create_connection(
-                list(self.parameters), self._opened, custom_ioloop=self._loop
-            )
+            DirectConnection.create_connection(list(self.parameters), self._opened, custom_ioloop=self._loop)
 
     def _opened(self, outcome: Any) -> None:
         self._connecting = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pika
 
@@ -19,26 +19,29 @@ DEATHS_HEADER = "x-nbqueue-deaths"
 WHY_HEADER = "x-nbqueue-why"
 
 
+class Delivery(NamedTuple):
+    """What the server pushed, and when it came, as `time.monotonic` counts."""
+
+    tag: int
+    redelivered: bool
+    properties: Any
+    body: bytes
+    arrived: float
+
+
 class RabbitmqMessageProxy(MessageProxy):
     """A message from RabbitMQ, with the tag by which its consumer settles it."""
 
-    def __init__(
-        self,
-        message: Message[Any],
-        consumer: RabbitmqConsumer,
-        tag: int,
-        redelivered: bool,
-        properties: Any,
-        body: bytes,
-    ) -> None:
+    def __init__(self, message: Message[Any], consumer: RabbitmqConsumer, delivery: Delivery) -> None:
         super().__init__(message)
         self._consumer = consumer
-        self._tag = tag
-        self._body = body
-        self._properties = properties
-        self.redelivered = redelivered
-        self.deaths = _deaths_of(properties)
-        self.deliveries = 1 + self.deaths + redelivered
+        self._tag = delivery.tag
+        self._body = delivery.body
+        self._properties = delivery.properties
+        self.arrived = delivery.arrived
+        self.redelivered = delivery.redelivered
+        self.deaths = _deaths_of(delivery.properties)
+        self.deliveries = 1 + self.deaths + delivery.redelivered
 
 
 def _deaths_of(properties: Any) -> int:
@@ -49,3 +52,13 @@ def _deaths_of(properties: Any) -> int:
 def dead_properties(why: str) -> Any:
     """Return the properties of a dead letter."""
     return pika.BasicProperties(delivery_mode=2, headers={WHY_HEADER: why}, timestamp=int(time.time()))
+
+
+def started_properties(message: RabbitmqMessageProxy, mark: str) -> Any:
+    """Return the properties of a message that is about to run, with one more death: see `started`."""
+    return pika.BasicProperties(
+        delivery_mode=2,
+        priority=message._properties.priority,
+        headers={**(message._properties.headers or {}), DEATHS_HEADER: message.deaths + 1},
+        correlation_id=mark,
+    )

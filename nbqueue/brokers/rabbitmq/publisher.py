@@ -1,37 +1,31 @@
 """Publishes for all threads of a process, on one connection with many confirmations outstanding.
 
 A caller hands over a batch and waits until the server has confirmed each message of it. Two channels: one
-with confirmations, where every message must reach a queue, and one without. All state is the link's
-thread's; callers wait on their batch alone.
+with confirmations, where every message must reach a queue, and one without. The caller's thread writes to
+the connection itself when there is a channel; else the link's thread does, once there is one. `_lock`
+guards which channel is in use, and that tags are given out in the order in which messages are written.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 from ...errors import BrokerConnectionError, BrokerError, ConnectionClosed
 from ...logging import get_logger
+from .frames import Outgoing, marshal
 from .link import Link, Reply
 from .troubles import explain_channel
 
 #: Seconds between two looks, while waiting, at whether the server blocks publishers.
 LOOK = 1.0
-#: Seconds between two looks at whether everything was written.
-WRITING = 0.0002
-
-
-@dataclass
-class Outgoing:
-    """One message on its way."""
-
-    routing_key: str
-    body: bytes
-    properties: Any
-    exchange: str = ""
+#: Bytes that may wait for the operating system before those who send without confirmations wait, too.
+MOST_UNWRITTEN = 1_048_576
 
 
 @dataclass
@@ -67,6 +61,14 @@ class Batch:
         if len(self.missing) == self.denied:
             self.reply.give()
 
+    def written(self, standing: bool) -> None:
+        """Answer a batch without confirmations, for which that it is on its way is all."""
+        if standing:
+            self.missing.clear()
+            self.reply.give()
+        else:
+            self.reply.give(error=ConnectionClosed("The connection to RabbitMQ was lost while publishing."))
+
 
 class Publisher:
     """The publishing side of a broker.
@@ -82,6 +84,7 @@ class Publisher:
         self.link = Link(
             "nbqueue-rabbitmq-publisher", parameters, on_open=self._on_open, on_lost=self._on_lost
         )
+        self._lock = threading.Lock()
         self._channels: dict[bool, Any] = {}
         self._ready: dict[bool, list[Callable[[], None]]] = {}
         self._outstanding: OrderedDict[int, tuple[Batch, int]] = OrderedDict()
@@ -100,8 +103,10 @@ class Publisher:
           BrokerConnectionError: the server has blocked publishers for too long.
           BrokerError: the server refused something and closed the channel.
         """
-        self.link.open()
-        self.link.soon(lambda: self._send(batch))
+        channel = self._channels.get(batch.confirmed)
+        if channel is None or self.blocked_since is not None or not self._send_on(channel, batch):
+            self.link.open()
+            self.link.soon(lambda: self._send(batch))
         deadline = None
         while not batch.reply.wait(LOOK):
             if self.blocked_since is None:
@@ -120,13 +125,43 @@ class Publisher:
             raise batch.reply.error
 
     def close(self) -> None:
+        """Close the connection, when all is written."""
+        connection = self.link.connection
         self.link.close()
+        if connection is not None and connection.unwritten:
+            self.logger.warning(
+                "%d bytes for RabbitMQ were not written: they are lost.", connection.unwritten
+            )
+
+    def _send_on(self, channel: Any, batch: Batch) -> bool:
+        """Send a batch, unless the channel is not in use any more; the answer comes later. Any thread."""
+        connection, number = channel.connection, channel.channel_number
+        limit = connection._body_max_length
+        frames = b"".join(
+            [
+                marshal(message, number, mandatory=batch.confirmed, body_max=limit)
+                for message in batch.messages
+            ]
+        )
+        with self._lock:
+            if self._channels.get(batch.confirmed) is not channel:
+                return False
+            if batch.confirmed:  # noted before its confirmation can come
+                for index in range(len(batch.messages)):
+                    self._outstanding[self._next_tag] = (batch, index)
+                    self._next_tag += 1
+            connection.write(frames)
+        if not batch.confirmed:
+            connection.when_written(MOST_UNWRITTEN, batch.written)
+        return True
 
     # -- the link's thread -------------------------------------------------------------------------------
 
     def _on_open(self, connection: Any) -> None:
         self.blocked_since = None
         self._forget_channels()
+        connection.on_confirmation = self._on_confirm
+        connection.on_channel_closing = self._on_channel_closing
         connection.add_on_connection_blocked_callback(self._on_blocked)
         connection.add_on_connection_unblocked_callback(self._on_unblocked)
 
@@ -139,7 +174,8 @@ class Publisher:
             batch.reply.give(error=error)
 
     def _forget_channels(self) -> None:
-        self._channels.clear()
+        with self._lock:
+            self._channels.clear()
         waiting, self._ready = self._ready, {}
         for functions in waiting.values():
             for function in functions:
@@ -186,15 +222,27 @@ class Publisher:
             return
         self._next_tag = 1
         channel.add_on_return_callback(self._on_return)
-        channel.confirm_delivery(self._on_confirm, callback=lambda _frame: self._is_ready(channel, confirmed))
+        channel.confirm_delivery(
+            lambda _frame: None,  # the connection hands over confirmations itself
+            callback=lambda _frame: self._is_ready(channel, confirmed),
+        )
 
     def _is_ready(self, channel: Any, confirmed: bool) -> None:
-        self._channels[confirmed] = channel
+        with self._lock:
+            self._channels[confirmed] = channel
         for function in self._ready.pop(confirmed, []):
             function()
 
+    def _on_channel_closing(self, number: int) -> None:
+        """Use a channel no more: a message on it after the server was told so would end the connection."""
+        with self._lock:
+            for confirmed, channel in list(self._channels.items()):
+                if channel.channel_number == number:
+                    del self._channels[confirmed]
+
     def _on_channel_closed(self, confirmed: bool, reason: Any) -> None:
-        self._channels.pop(confirmed, None)
+        with self._lock:
+            self._channels.pop(confirmed, None)
         if confirmed:
             self._fail_outstanding(explain_channel(reason, "publishing"))
         for function in self._ready.pop(confirmed, []):
@@ -207,44 +255,21 @@ class Publisher:
             batch.held = True
             self._held.append(batch)
             return
-        self._with_channel(batch.confirmed, lambda channel: self._send_on(channel, batch))
+        self._with_channel(batch.confirmed, lambda channel: self._send_by_link(channel, batch))
 
-    def _send_on(self, channel: Any, batch: Batch) -> None:
-        if channel is None:
-            batch.reply.give(error=ConnectionClosed("The connection to RabbitMQ was lost before publishing."))
-            return
+    def _send_by_link(self, channel: Any, batch: Batch) -> None:
         try:
-            for index, message in enumerate(batch.messages):
-                channel.basic_publish(
-                    message.exchange,
-                    message.routing_key,
-                    message.body,
-                    message.properties,
-                    mandatory=batch.confirmed,
-                )
-                if batch.confirmed:  # its confirmation can't come before this thread reads again
-                    self._outstanding[self._next_tag] = (batch, index)
-                    self._next_tag += 1
+            if channel is None or not self._send_on(channel, batch):
+                error = ConnectionClosed("The connection to RabbitMQ was lost before publishing.")
+                batch.reply.give(error=error)
         except Exception as error:
-            batch.reply.give(error=ConnectionClosed(f"Publishing to RabbitMQ failed: {error!r}"))
-            return
-        if not batch.confirmed:
-            batch.missing.clear()
-            self._reply_when_written(batch)
-
-    def _reply_when_written(self, batch: Batch) -> None:
-        """Answer once the operating system has all of it: the program may end right after."""
-        connection = self.link.connection
-        if connection is None or not connection.is_open:
-            batch.reply.give(error=ConnectionClosed("The connection to RabbitMQ was lost while publishing."))
-        elif connection._transport.get_write_buffer_size() == 0:
-            batch.reply.give()
-        else:
-            connection.ioloop.call_later(WRITING, lambda: self._reply_when_written(batch))
+            batch.reply.give(error=error)
 
     def _on_return(self, _channel: Any, method: Any, _properties: Any, body: bytes) -> None:
         """A message that reached no queue: its confirmation follows."""
-        for batch, index in self._outstanding.values():
+        with self._lock:
+            outstanding = list(self._outstanding.values())
+        for batch, index in outstanding:
             message = batch.messages[index]
             if (
                 index not in batch.returned
@@ -254,18 +279,11 @@ class Publisher:
                 batch.returned.add(index)
                 return
 
-    def _on_confirm(self, frame: Any) -> None:
-        method = frame.method
-        tag = method.delivery_tag
-        if method.multiple:
-            tags = []
-            for present in self._outstanding:
-                if present > tag:
-                    break
-                tags.append(present)
-        else:
-            tags = [tag]
-        taken = method.NAME == "Basic.Ack"
+    def _on_confirm(self, tag: int, multiple: bool, taken: bool) -> None:
+        tags = [tag]
+        if multiple:
+            with self._lock:
+                tags = list(takewhile(lambda present: present <= tag, self._outstanding))
         for present in tags:
             found = self._outstanding.pop(present, None)
             if found is not None:

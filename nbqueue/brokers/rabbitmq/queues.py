@@ -11,7 +11,7 @@ from ...broker import QueueSizes
 from ...common import q_name
 from ...errors import QueueJoinTimeout
 from .connections import BlockingConnections
-from .consumer import Consuming
+from .consuming import Consuming
 from .topology import names
 
 
@@ -85,7 +85,7 @@ class Queues(BlockingConnections):
                     if error.reply_code != 404:
                         raise
                     ready = delayed = dead = 0  # not declared on the server yet
-                sizes.append(QueueSizes(name, ready, delayed, 0, dead))
+                sizes.append(QueueSizes(name, ready, delayed, None, dead))
         return sizes
 
     def listens(self, queue_name: str) -> bool | None:

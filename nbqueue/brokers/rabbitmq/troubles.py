@@ -11,7 +11,7 @@ from ...errors import BrokerError, ConnectionClosed
 _MISMATCH = re.compile(r"inequivalent arg '([^']*)' for queue '([^']*)'.*?received (.*?) but current is (.*)")
 
 #: Milliseconds after which RabbitMQ, by default, closes the channel of a message that isn't acknowledged.
-LONGEST_UNACKNOWLEDGED = 1_800_000
+DEFAULT_CONSUMER_TIMEOUT = 1_800_000
 
 
 class NotThere(ConnectionClosed):

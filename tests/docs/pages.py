@@ -1,0 +1,75 @@
+"""The pages of the documentation, and what is in them: blocks and spans of code, comments above blocks.
+
+Pages are named by their path from the root of the project. A block may stand below a comment that says what
+is to be done with it, invisible to readers:
+
+    <!-- not run: reason -->    it can't run here; its syntax is checked all the same
+    <!-- file: tasks.py -->     it is a file that later blocks import, or load
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from markdown_it import MarkdownIt
+
+ROOT = Path(__file__).parents[2]
+PAGES = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]
+
+_MARK = re.compile(r"<!--\s*(not run|file):\s*(.+?)\s*-->")
+_MAGIC = re.compile(r"^\s*[%!]", re.M)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of code. `language` is empty for an indented one; `line` is that of its first line, from 1."""
+
+    page: str
+    line: int
+    language: str
+    source: str
+    not_run: str | None = None
+    file: str | None = None
+
+    @property
+    def has_magics(self) -> bool:
+        return self.language == "ipython3" or (self.language == "python" and bool(_MAGIC.search(self.source)))
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+def blocks(page: str) -> list[Block]:
+    """Return the blocks of a page in their order."""
+    found: list[Block] = []
+    marks: dict[str, str] = {}
+    for token in MarkdownIt("commonmark").parse((ROOT / page).read_text()):
+        if token.type == "html_block":
+            marks = {mark[1]: mark[2] for mark in _MARK.finditer(token.content)}
+        elif token.type in ("fence", "code_block"):
+            assert token.map is not None
+            words = token.info.split()
+            found.append(
+                Block(
+                    page=page,
+                    line=token.map[0] + (2 if token.type == "fence" else 1),
+                    language=words[0] if words else "",
+                    source=token.content,
+                    not_run=marks.get("not run"),
+                    file=marks.get("file"),
+                )
+            )
+        if token.type != "html_block":
+            marks = {}
+    return found
+
+
+def spans(page: str) -> Iterator[str]:
+    """Yield the pieces of code within the text of a page, those in tables included."""
+    for token in MarkdownIt("commonmark").enable("table").parse((ROOT / page).read_text()):
+        for child in token.children or ():
+            if child.type == "code_inline":
+                yield child.content
