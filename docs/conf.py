@@ -67,9 +67,8 @@ def copy_notebooks(app: Sphinx) -> None:
     """Put the tutorials where Sphinx finds them; an unchanged one keeps its time, and isn't read again."""
     for notebook in sorted((ROOT / "notebooks").glob("*.ipynb")):
         copy = HERE / "tutorials" / notebook.name
-        text = notebook.read_text(encoding="utf-8").replace("](../docs/", "](../")
-        if not copy.exists() or copy.read_text(encoding="utf-8") != text:
-            copy.write_text(text, encoding="utf-8")
+        if not copy.exists() or copy.read_bytes() != notebook.read_bytes():
+            copy.write_bytes(notebook.read_bytes())
 
 
 def place_drawings(app: Sphinx, name: str, source: list[str]) -> None:

@@ -83,7 +83,7 @@ def set_broker(broker: Broker) -> None:
 
 
 def from_url(url: str, *, profile: bool = False) -> Broker:
-    """Return a broker for a URL: `redis://`, `rediss://` (TLS) or `stub://` (in memory).
+    """Return a broker for a URL: `redis://`, `amqp://`, with TLS `rediss://`, `amqps://`, or `stub://`.
 
     Parameters:
       profile: give it the session profile: results and message states (in NBQUEUE_RESULTS_URL and

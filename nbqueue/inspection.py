@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from . import broker as brokers
 from .common import dq_name, q_name
 from .dead_letters import DeadLetter
 from .embedded import EmbeddedBroker
@@ -280,8 +281,11 @@ def is_lost(broker: Broker) -> bool:
 
 
 def message(sent: Message[Any]) -> MessageStatus:
-    """Return what is known of a message that was sent from here: its state, and its result if it has one."""
-    broker = sent.broker
+    """Return what is known of a message: its state, and its result if it has one.
+
+    One that was not sent from here is looked for on the broker of the process; else it is "not sent".
+    """
+    broker = sent.broker or brokers.global_broker
     if broker is None:
         return MessageStatus("not sent")
     with contextlib.suppress(ResultMissing, RuntimeError):
@@ -294,6 +298,8 @@ def message(sent: Message[Any]) -> MessageStatus:
         record = broker.get_state().backend.get_many([sent.message_id]).get(sent.message_id)
         if record is not None:
             return MessageStatus(record.state if record.final or not is_lost(broker) else "lost")
+    if sent.broker is None:
+        return MessageStatus("not sent")
     if is_lost(broker):
         return MessageStatus("lost")
     return MessageStatus("delayed" if sent.queue_name != q_name(sent.queue_name) else "pending")

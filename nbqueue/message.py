@@ -157,6 +157,9 @@ class Message(Generic[R]):
 
     _asdict = asdict
 
+    def __hash__(self) -> int:
+        return hash(self.message_id)
+
     def encode(self) -> bytes:
         """Return the message as bytes, by the global encoder."""
         return global_encoder.encode(self.asdict())
@@ -292,7 +295,7 @@ class Message(Generic[R]):
 
     @property
     def retries(self) -> int:
-        """How many tries have failed and were followed by another."""
+        """How many tries have failed, those that nothing followed included."""
         record = self._record()
         return 0 if record is None else record.retries
 

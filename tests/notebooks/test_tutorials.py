@@ -1,4 +1,4 @@
-"""What every tutorial keeps to: short, with outputs to learn from, and nothing of the machine it was run on."""
+"""What every tutorial keeps to: short, with outputs to learn from, nothing of the machine it ran on."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -248,3 +249,26 @@ def test_a_broker_without_states_says_what_to_add(broker: StubBroker) -> None:
 
     with pytest.raises(RuntimeError, match="State"):
         work.send().cancel()
+
+
+def test_a_message_that_was_made_anew_from_its_id_has_its_state() -> None:
+    @nbqueue.actor
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    sent = add.send(1, 2)
+    assert sent.get_result() == 3
+    again = add.message(1, 2).copy(message_id=sent.message_id)
+    assert again.state == "done"
+    assert add.message(1, 2).state == "not sent"
+
+
+def test_messages_can_be_gathered() -> None:
+    @nbqueue.actor
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    async def both() -> list[int]:
+        return list(await asyncio.gather(add.send(1, 2), add.send(3, 4)))
+
+    assert asyncio.run(both()) == [3, 7]

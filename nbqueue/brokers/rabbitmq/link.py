@@ -107,6 +107,12 @@ class Link:
         self.soon(lambda: self._want(reply))
         reply.result(timeout)
 
+    @property
+    def runs(self) -> bool:
+        """Whether its thread is there to answer."""
+        thread = self._thread
+        return thread is not None and thread.is_alive()
+
     def soon(self, function: Callable[[], None]) -> None:
         """Run a function in the link's thread."""
         self._started().add_callback_threadsafe(function)

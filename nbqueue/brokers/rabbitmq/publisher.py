@@ -109,6 +109,8 @@ class Publisher:
             self.link.soon(lambda: self._send(batch))
         deadline = None
         while not batch.reply.wait(LOOK):
+            if not self.link.runs:
+                raise ConnectionClosed("The connection to RabbitMQ was closed while publishing.")
             if self.blocked_since is None:
                 deadline = None
                 continue

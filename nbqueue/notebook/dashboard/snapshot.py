@@ -44,7 +44,7 @@ class QueueRow(TypedDict):
 
     name: str
     depth: int
-    running: int
+    running: int | None
     done: int | None
     failed: int | None
     rate: float | None
@@ -66,7 +66,7 @@ class Totals(TypedDict):
     """The tiles. `threads` are those that `running` is out of, None when others run messages, too."""
 
     depth: int
-    running: int
+    running: int | None
     threads: int | None
     done: int | None
     rate: float | None
@@ -184,7 +184,7 @@ class Sampler:
             question=_question(broker, droppable),
             totals=Totals(
                 depth=depth,
-                running=sum(row["running"] for row in rows),
+                running=_sum(row["running"] for row in rows),
                 threads=None if broker.remote or not threads else threads,
                 done=_sum(row["done"] for row in rows),
                 rate=None if (rate := _sum(row["rate"] for row in rows)) is None else _two_digits(rate),
@@ -203,7 +203,7 @@ class Sampler:
         return QueueRow(
             name=visible(status.name),
             depth=status.waiting,
-            running=status.running or 0,
+            running=status.running,
             done=status.done,
             failed=status.failed,
             rate=history.rate(now, finished),
