@@ -295,7 +295,9 @@ class group:
 
 def _results(broker: Broker, messages: list[Message[Any]], wait: _Wait) -> Iterator[Any]:
     """Yield the results of messages in their order: many in one exchange, where the backend can do that."""
-    if not (wait.block and broker.remote):
+    homes = {message.broker or broker for message in messages}  # some may have moved to another broker
+    broker = homes.pop() if len(homes) == 1 else broker
+    if homes or not (wait.block and broker.remote):
         yield from (_result(broker, message, wait) for message in messages)
         return
     yield from _backend(broker).iter_results(messages, wait.remaining)
@@ -313,6 +315,7 @@ def _track_result(broker: Broker, track: list[Message[Any]], wait: _Wait) -> Any
     if wait.block and len(track) > 1:
         from .awaiting import as_completed, result_of_track
 
+        broker = track[-1].broker or broker
         backend = _backend(broker)
         broker.before_wait(track[-1])
         for _ in as_completed([(None, [track])], backend, wait.remaining):
@@ -326,13 +329,14 @@ def _backend(broker: Broker) -> ResultBackend:
 
 def _has_result(broker: Broker, message: Message[Any]) -> bool:
     try:
-        _backend(broker).get_result(message)
+        _backend(message.broker or broker).get_result(message)
     except ResultMissing:
         return False
     return True
 
 
 def _result(broker: Broker, message: Message[Any], wait: _Wait) -> Any:
+    broker = message.broker or broker
     backend = _backend(broker)
     if not wait.block:
         return backend.get_result(message)

@@ -238,9 +238,13 @@ class EmbeddedBroker(StubBroker):
         delay = None if eta is None else max(0, int(eta) - current_millis())
         plain = message._replace(queue_name=q_name(queue_name), options=options)
         successor.enqueue(plain, delay=delay)
-        handle = self.results.handle_of(message)
-        if handle is not None:
-            handle.sent_by(successor)
+        step: Message[Any] | None = message
+        while step is not None:  # the later steps of a pipeline travel in the first
+            handle = self.results.handle_of(step)
+            if handle is not None:
+                handle.sent_by(successor)
+            following = step.options.get("pipe_target")
+            step = Message(**following) if isinstance(following, dict) else None
 
     # -- the end -----------------------------------------------------------------------------------------
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from nbval.kernel import RunningKernel
 
 from tests.servers import RabbitmqServer, RedisServer, Server
 
@@ -20,15 +19,6 @@ from tests.servers import RabbitmqServer, RedisServer, Server
 SERVERS: dict[str, Callable[[], Server]] = {"REDIS_URL": RedisServer, "AMQP_URL": RabbitmqServer}
 
 running: dict[str, Server] = {}
-
-
-def execute(kernel: RunningKernel, source: str, allow_stdin: bool = False) -> str:
-    """Start a cell; return the id of the request."""
-    return str(kernel.kc.execute(source, allow_stdin=allow_stdin, stop_on_error=False))
-
-
-# Front ends have the kernel keep what was run, and `%nbqueue promote` reads that; nbval alone doesn't.
-RunningKernel.execute_cell_input = execute
 
 
 @pytest.hookimpl(wrapper=True)

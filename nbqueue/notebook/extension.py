@@ -12,6 +12,7 @@ from ..broker import get_broker
 from ..embedded import EmbeddedBroker
 from . import dashboard, display, redefining
 from .cards import Cards
+from .history import CellHistory
 from .magics import Magics
 from .output import OutputRouter
 
@@ -26,13 +27,15 @@ class Session:
         self.shell = shell
         self.router = OutputRouter(shell)
         self.cards = Cards(shell, self.router, display.thread)
-        self.magics = Magics(self.cards)
+        self.history = CellHistory(shell)
+        self.magics = Magics(self.cards, self.history)
 
     def open(self) -> None:
         broker = get_broker()
         self.router.install()
         self.cards.install()
         redefining.install()
+        self.history.install()
         self.magics.install(self.shell)
         if isinstance(broker, EmbeddedBroker):
             worker = broker.start()
@@ -47,6 +50,7 @@ class Session:
             broker.stop()
         dashboard.freeze()
         self.magics.uninstall(self.shell)
+        self.history.uninstall()
         redefining.uninstall()
         self.cards.uninstall()
         display.thread.close()

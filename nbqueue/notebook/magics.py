@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from .cards import Cards
+    from .history import CellHistory
 
 #: Milliseconds that stopping waits for running messages.
 STOP_TIMEOUT = 10_000
@@ -32,8 +33,9 @@ class Magics:
     started from here, by module, `urls` what they are told of the broker in use, as environment variables.
     """
 
-    def __init__(self, cards: Cards) -> None:
+    def __init__(self, cards: Cards, history: CellHistory) -> None:
         self.cards = cards
+        self.history = history
         self.worker: Worker | None = None
         self.served: dict[str, Served] = {}
         self.urls: dict[str, str] = {}

@@ -36,7 +36,7 @@ def test_health_while_it_boots_works_and_stops(site: Site) -> None:
         "slow.py", f"import tasks, time, os\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)\n"
     )
     run = site.serve("slow", "-p", "2", "--health-port", str(port))
-    eventually(lambda: ask(port, "/readyz")[0] == 503, "it says that it isn't ready")
+    eventually(lambda: ask(port, "/readyz")[0] == 503, lambda: f"it says that it isn't ready:\n{run.output}")
     assert ask(port, "/healthz")[0] == 503
     gate.touch()
     eventually(lambda: ask(port, "/readyz")[0] == 200, "it says that it is ready")

@@ -27,10 +27,12 @@ class Notebook:
         self.client.start_channels()
         self.client.wait_for_ready(timeout=60)
         self.messages: list[dict[str, Any]] = []
+        #: Whether the kernel is to keep cells in its history; some tools that run notebooks say no.
+        self.store_history = True
 
     def start(self, source: str) -> str:
         """Start a cell; return its id."""
-        return self.client.execute(source)
+        return self.client.execute(source, store_history=self.store_history)
 
     def finish(self, cell: str, timeout: float = 30) -> Outputs:
         """Wait until the cell has ended; return what it shows."""

@@ -50,6 +50,15 @@ def test_the_actors_are_written_and_what_they_need(promoted: Notebook, tmp_path:
     assert promoted.run(code).result == repr(list(actor_hashes(text).values()))
 
 
+def test_cells_that_the_kernel_does_not_keep_are_known_as_well(notebook: Notebook, tmp_path: Path) -> None:
+    notebook.store_history = False
+    notebook.run("%load_ext nbqueue\nimport nbqueue\nFACTOR = 2")
+    notebook.run(f"%cd -q {tmp_path}")
+    notebook.run("@nbqueue.actor\ndef double(number):\n    return number * FACTOR")
+    shown = notebook.run("%nbqueue promote tasks.py")
+    assert shown.stdout == "Wrote tasks.py: 1 actor, 1 constant, 1 import. Run: nbqueue serve tasks\n"
+
+
 def test_the_difference_is_shown_and_only_the_part_replaced(promoted: Notebook, tmp_path: Path) -> None:
     promoted.run("%nbqueue promote tasks.py")
     module = tmp_path / "tasks.py"

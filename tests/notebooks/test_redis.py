@@ -53,6 +53,20 @@ def test_messages_that_wait_move_along_with_their_handles(loaded: Notebook, serv
     assert loaded.run("[message.get_result() for message in [*early, late]]").result == "[1, 2, 3, 18]"
 
 
+def test_groups_and_pipelines_that_wait_move_along(loaded: Notebook, server: RedisServer) -> None:
+    loaded.run("done = add.starmap([(1, 1), (2, 2)]); list(done.get_results())")
+    loaded.run("%nbqueue workers 0")
+    loaded.run("waiting = add.starmap([(n, 1) for n in range(5)])")
+    loaded.run("steps = (add.message(1, 2) | add.message(3)).run()")
+    assert "6 messages" in loaded.run(f"%nbqueue use {server.url}").stdout
+    loaded.run("%nbqueue workers 2")
+    assert loaded.run("list(waiting.get_results())").result == "[1, 2, 3, 4, 5]"
+    assert loaded.run("waiting.completed_count").result == "5"
+    assert loaded.run("steps.get_result()").result == "6"
+    assert loaded.run("list(done.get_results())").result == "[2, 4]"
+    assert loaded.run("await waiting").result == "[1, 2, 3, 4, 5]"
+
+
 def test_drop_forgets_what_waits(loaded: Notebook, server: RedisServer) -> None:
     loaded.run("%nbqueue workers 0")
     loaded.run("early = [add.send(n, 1) for n in range(3)]")

@@ -24,9 +24,7 @@ def run(magics: Magics, words: list[str]) -> str:
     from IPython.core.getipython import get_ipython
 
     shell: Any = get_ipython()
-    # The first entry is IPython's own, so that the cell In [1] has the number 1.
-    executed = shell.history_manager.input_hist_raw[1:]
-    source = from_session(executed, shell.user_ns, _notebook_name(shell.user_ns))
+    source = from_session(magics.history.cells, shell.user_ns, _notebook_name(shell.user_ns))
     try:
         return str(promote(source, asked.file, asked.actors, only_diff=asked.diff, force=asked.force))
     except EditedByHand as error:
