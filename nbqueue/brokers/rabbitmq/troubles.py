@@ -73,8 +73,11 @@ def _innermost(error: BaseException) -> str:
         inner = getattr(present, "exceptions", None) or [
             found for found in (getattr(present, "exception", None), present.__cause__) if found is not None
         ]
+        inner = inner or [found for found in present.args if isinstance(found, BaseException)]
         if inner:
             waiting += inner
+        elif isinstance(present, OSError) and present.strerror:
+            texts.append(f"{present.strerror.lower()}.")
         else:
             texts.append(f"{type(present).__name__}: {present}" if str(present) else repr(present))
     return "; ".join(dict.fromkeys(texts)) or repr(error)
