@@ -64,6 +64,8 @@ class Task:
     last_run = -math.inf
     #: Seconds from one run to the next at least.
     interval = INTERVAL
+    #: How many runs have begun, and which of them was the last to end.
+    begun = ended = 0
 
     def run(self) -> float | None:
         """Draw what has changed. Return seconds until this is to be called though there is no news, or None.
@@ -105,6 +107,16 @@ class DisplayThread:
             with self._condition:
                 self._condition.notify()
 
+    def run_now(self, task: Task, timeout: float) -> None:
+        """Have a task run without delay, and wait up to so many seconds until it has."""
+        with self._condition:
+            if task not in self._tasks:
+                return
+            task.dirty, task.last_run = True, -math.inf
+            wanted = task.begun + 1
+            self._condition.notify_all()
+            self._condition.wait_for(lambda: task.ended >= wanted or task not in self._tasks, timeout)
+
     def remove(self, task: Task) -> None:
         """Run a task no more."""
         with self._condition:
@@ -131,6 +143,9 @@ class DisplayThread:
             task.last_run = time.monotonic()
             task.interval = max(INTERVAL, SHARE * (time.thread_time() - began))
             task.due = math.inf if again is None else task.last_run + again
+            with self._condition:
+                task.ended = task.begun
+                self._condition.notify_all()
 
     def _next(self) -> Task | None:
         """Wait for the next task to run; None when the thread is to end."""
@@ -141,6 +156,7 @@ class DisplayThread:
                 due = math.inf if first is None else _when(first)
                 if first is not None and due <= now:
                     first.dirty = False
+                    first.begun += 1
                     return first
                 self._condition.wait(None if math.isinf(due) else due - now)
             return None

@@ -86,6 +86,8 @@ class Master:
                 slot.current = self._start_worker(slot)
             self._plan_beside()
         self.logger.info("nbqueue %r is booting up.", __version__)
+        if self.sock is not None:
+            self.logger.info("/healthz and /readyz are answered on port %d.", self.sock.getsockname()[1])
         try:
             while not self._ended():
                 ready = self.selector.select(self._pause())

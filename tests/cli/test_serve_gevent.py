@@ -157,11 +157,10 @@ def test_a_server_that_is_not_there_is_told(bare_site: Site, scheme: str) -> Non
 
 
 def test_health_is_answered_and_files_are_watched(site: Site) -> None:
-    from ..servers.server import free_port
-    from .test_serve_health import ask
+    from .test_serve_health import ask, port_of
 
-    port = free_port()
-    run = serve(site, "tasks", "-p", "1", "--health-port", str(port), "--watch", ".").ready()
+    run = serve(site, "tasks", "-p", "1", "--health-port", "0", "--watch", ".").ready()
+    port = port_of(run)
     eventually(lambda: ask(port, "/readyz")[0] == 200, "it answers")
 
     def changed() -> bool:

@@ -13,8 +13,13 @@ from typing import Any
 
 import pytest
 
-from ..servers.server import free_port
-from .conftest import Site, children_of, eventually
+from .conftest import Run, Site, children_of, eventually
+
+
+def port_of(run: Run) -> int:
+    """Return the port on which a run that was told to choose one answers."""
+    run.says("are answered on port")
+    return int(run.output.partition("are answered on port ")[2].partition(".")[0])
 
 
 def ask(port: int, path: str, method: str = "GET") -> tuple[int, dict[str, Any]]:
@@ -30,12 +35,12 @@ def ask(port: int, path: str, method: str = "GET") -> tuple[int, dict[str, Any]]
 
 
 def test_health_while_it_boots_works_and_stops(site: Site) -> None:
-    port = free_port()
     gate = site.folder / "gate"
     site.write(
         "slow.py", f"import tasks, time, os\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)\n"
     )
-    run = site.serve("slow", "-p", "2", "--health-port", str(port))
+    run = site.serve("slow", "-p", "2", "--health-port", "0")
+    port = port_of(run)
     eventually(lambda: ask(port, "/readyz")[0] == 503, lambda: f"it says that it isn't ready:\n{run.output}")
     assert ask(port, "/healthz")[0] == 503
     gate.touch()
@@ -54,8 +59,8 @@ def test_health_while_it_boots_works_and_stops(site: Site) -> None:
 
 
 def test_one_process_less_is_not_ready_but_healthy(site: Site) -> None:
-    port = free_port()
-    run = site.serve("tasks", "-p", "2", "--health-port", str(port)).ready(2)
+    run = site.serve("tasks", "-p", "2", "--health-port", "0").ready(2)
+    port = port_of(run)
     eventually(lambda: ask(port, "/readyz")[0] == 200, "it is ready")
     run.signal(signal.SIGHUP)
     run.says("Reloaded.")
@@ -72,8 +77,8 @@ def test_one_process_less_is_not_ready_but_healthy(site: Site) -> None:
 
 
 def test_heads_are_answered_too(site: Site) -> None:
-    port = free_port()
-    run = site.serve("tasks", "-p", "1", "--health-port", str(port)).ready()
+    run = site.serve("tasks", "-p", "1", "--health-port", "0").ready()
+    port = port_of(run)
     eventually(lambda: ask(port, "/readyz", "HEAD")[0] == 200, "it is ready")
     assert run.stop() == 0
 
@@ -90,8 +95,8 @@ def test_a_port_in_use_is_refused_in_one_line(site: Site) -> None:
 
 @pytest.mark.parametrize("how", [[], ["--use-spawn"]])
 def test_the_health_process_comes_back(site: Site, how: list[str]) -> None:
-    port = free_port()
-    run = site.serve("tasks", "-p", "1", "--health-port", str(port), *how).ready()
+    run = site.serve("tasks", "-p", "1", "--health-port", "0", *how).ready()
+    port = port_of(run)
     eventually(lambda: ask(port, "/readyz")[0] == 200, "it is ready")
     others = set(children_of(run.pid)) - set(run.workers())
     for pid in others:
@@ -103,8 +108,8 @@ def test_the_health_process_comes_back(site: Site, how: list[str]) -> None:
 
 
 def test_a_probe_that_says_nothing_does_not_keep_others_waiting(site: Site) -> None:
-    port = free_port()
-    run = site.serve("tasks", "-p", "1", "--health-port", str(port)).ready()
+    run = site.serve("tasks", "-p", "1", "--health-port", "0").ready()
+    port = port_of(run)
     silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(20)]
     eventually(lambda: ask(port, "/readyz")[0] == 200, "it answers")
     assert run.stop() == 0

@@ -63,6 +63,8 @@ class Cards:
             (Broker, broker_card.html),
             (Worker, worker_card.html),
         ]
+        self.shell.events.register("post_run_cell", self.live.catch_up)
+        self._undo.append(partial(self.shell.events.unregister, "post_run_cell", self.live.catch_up))
         formatters = self.shell.display_formatter.formatters
         for kind, text in texts:
             self._register(formatters["text/plain"], kind, partial(_write, text))

@@ -35,6 +35,8 @@ BUDGET = 0.025
 SOONEST, LATEST = display.INTERVAL, 5.0
 #: The part of the time without news that passes before a server is asked again.
 PATIENCE = 0.05
+#: Seconds that the end of a cell waits for the cards of messages that have ended.
+AT_THE_END = 0.2
 
 
 @dataclass(eq=False)
@@ -46,6 +48,7 @@ class Live:
     #: Whether what the output shows is out of date, and when it will be, as `time.monotonic` counts.
     stale: bool = False
     ticks_at: float | None = None
+    drawn_at: float = 0.0
     #: Set once the output shows how it ended, or nobody keeps it up to date any more.
     over: threading.Event = field(default_factory=threading.Event)
 
@@ -71,12 +74,17 @@ class LiveCards(Task):
     def add(self, card: Card, display_id: str) -> Live:
         """Keep a card up to date that was just shown."""
         card.shown = True
-        live = Live(card, display_id, ticks_at=_later(card.ticks()))
+        live = Live(card, display_id, ticks_at=_later(card.ticks()), drawn_at=time.monotonic())
         with self._lock:
             self._cards.append(live)
         self._last_news = time.monotonic()
         self.thread.add(self)
         return live
+
+    def catch_up(self, *_: object) -> None:
+        """Redraw the cards of messages that have ended; at the end of a cell, for the notebook may end there."""
+        if self._cards:
+            self.thread.run_now(self, AT_THE_END)
 
     def __len__(self) -> int:
         return len(self._cards)
@@ -137,11 +145,14 @@ class LiveCards(Task):
         for live in cards:
             if not (live.stale or live.card.final or (live.ticks_at is not None and live.ticks_at <= now)):
                 continue
+            if not live.card.final and now - live.drawn_at < display.INTERVAL:
+                continue
             if time.monotonic() > deadline:
                 self._to_the_front(live)
                 return True
             display.update(self.shell, live.display_id, live.card.forms())
             live.stale = False
+            live.drawn_at = time.monotonic()
             live.ticks_at = _later(live.card.ticks())
             if live.card.final:
                 live.card.close()
@@ -168,7 +179,7 @@ class LiveCards(Task):
             return 0.0
         now = time.monotonic()
         moments = [live.ticks_at - now for live in cards if live.ticks_at is not None]
-        if any(live.card.behind for live in cards):
+        if any(live.card.behind or live.stale for live in cards):
             moments.append(SOONEST)
         brokers = {live.card.broker for live in cards}
         if any(self._watched.get(states_of(broker)) is None for broker in brokers):  # type: ignore[arg-type]
