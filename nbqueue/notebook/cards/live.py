@@ -82,7 +82,7 @@ class LiveCards(Task):
         return live
 
     def catch_up(self, *_: object) -> None:
-        """Redraw the cards of messages that have ended; at the end of a cell, for the notebook may end there."""
+        """Redraw the cards of messages that have ended: a notebook may end with this cell."""
         if self._cards:
             self.thread.run_now(self, AT_THE_END)
 
