@@ -1,8 +1,8 @@
 """What visible cards cost: no-ops sent and run in a kernel, with cards on the page and without.
 
 `python -m benchmarks.display` starts real kernels in turn, for each round one with nothing to see, one with a
-bar over the very messages, and one with that and 1,000 cards of messages that wait. It also times the flag
-that an actor's thread flips, and a look at a group of 100,000.
+bar over the very messages, one with the dashboard, and one with a bar and 1,000 cards of messages that wait.
+It also times the flag that an actor's thread flips, and a look at a group of 100,000.
 """
 
 from __future__ import annotations
@@ -95,19 +95,26 @@ class Kernel:
         self.manager.shutdown_kernel(now=True)
 
 
-VARIANTS = {"no cards": (False, False), "bar": (True, False), "bar, 1,000 cards": (True, True)}
+DASHBOARD = "display(nbqueue.dashboard())"
+#: Whether a bar is shown over the messages, and what else is.
+VARIANTS = {
+    "nothing": (False, ""),
+    "bar": (True, ""),
+    "dashboard": (False, DASHBOARD),
+    "bar, 1,000 cards": (True, CARDS),
+}
 #: Measurements in each kernel, of which the median counts: what came before them slows later ones.
 REPEATED = 3
 
 
-def variant(count: int, bar: bool, cards: bool) -> tuple[float, float]:
+def variant(count: int, bar: bool, shown: str) -> tuple[float, float]:
     """Return messages a second, and microseconds of processor time a message, in a kernel of its own."""
     kernel = Kernel()
     try:
         kernel.run(SETUP)
         kernel.run(DELAYED)
-        if cards:
-            kernel.run(CARDS)
+        if shown:
+            kernel.run(shown)
         found = [kernel.run(f"print(json.dumps(measure({count}, {bar})))") for _ in range(REPEATED)]
         rates, used = zip(*found, strict=True)
         return statistics.median(rates), statistics.median(used)
@@ -141,7 +148,7 @@ def main() -> None:
         told = ""
         for column, width in ((0, 12), (1, 10)):
             middle = statistics.median(found[name][column] for found in rounds)
-            ratio = statistics.median(found[name][column] / found["no cards"][column] for found in rounds)
+            ratio = statistics.median(found[name][column] / found["nothing"][column] for found in rounds)
             told += f"{middle:{width},.1f}{ratio:8.2f}"
         print(f"{name:20}{told}")
     flag, look = costs()

@@ -52,6 +52,9 @@ def measure(server: RedisServer, peer: str, folder: Path) -> dict[str, float]:
     """Run the peer once; return a number for each column."""
     server.flush()
     environ = {**os.environ, "BENCH_URL": server.url, "PYTHONPATH": str(folder)}
+    # Both are compiled once, in the first round, wherever they are installed.
+    environ["PYTHONPYCACHEPREFIX"] = str(folder / "compiled")
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)
     moment = folder / "moment"
     moment.unlink(missing_ok=True)
     module = f"served_by_{peer}"

@@ -28,7 +28,7 @@ logger = get_logger(__name__)
 #: Seconds between two runs of a task, and so between two updates of an output.
 INTERVAL = 0.25
 #: Drawing takes one of so many parts of a processor's time at most: what takes long is done more rarely.
-SHARE = 20
+SHARE = 50
 #: Seconds until a task that failed is run again.
 PAUSE = 5.0
 #: Seconds that closing waits for a task that runs.
