@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -10,6 +11,19 @@ import pytest
 
 if TYPE_CHECKING:
     from .servers import MemcachedServer, RabbitmqServer, RedisServer
+
+
+@pytest.fixture(autouse=True)
+def client_variables() -> Iterator[None]:
+    """Take back what metrics tell the programs that are started from here."""
+    names = ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir")
+    before = {name: os.environ.get(name) for name in names}
+    yield
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 @pytest.fixture(scope="session")

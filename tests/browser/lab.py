@@ -77,7 +77,8 @@ class LabServer(Server):
             "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
             "IPYTHONDIR": "ipython",
         }
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("NBQUEUE_")}
+        ours = ("NBQUEUE_", "PROMETHEUS_", "prometheus_")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         environment |= {name: str(self.folder / folder) for name, folder in folders.items()}
         environment["PYTHONPATH"] = str(REPOSITORY)
         options = {

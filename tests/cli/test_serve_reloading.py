@@ -211,9 +211,10 @@ def test_many_processes_may_linger(site: Site) -> None:
         site.noted("began", f"n{count}")
         run.signal(signal.SIGHUP)
         run.says("Reloaded.", count + 1)
-    assert len(run.workers()) == 7
+    lingering = len(run.workers())
+    assert lingering > 3  # one that is told to stop may have taken a message that the next was meant for
     run.signal(signal.SIGTERM)
-    run.says("waiting for 7 worker processes")
+    run.says(f"waiting for {lingering} worker processes")
     gate.touch()
     assert run.ends() == 0
     assert site.counts("did") == {f"n{count}": 1 for count in range(6)}

@@ -255,6 +255,7 @@ def test_a_message_whose_result_is_too_large_fails_and_says_so(backend: Memcache
         # What would not fit is cut, and the failure known all the same.
         with pytest.raises(ResultFailure, match=r"ValueError: y{10000}… \(2,000,000 characters in all\)"):
             talkative.get_result(block=True)
+        broker.join("default", timeout=20_000)  # the failure is told before the message is rejected
         assert len(broker.dead_letters_by_queue["default"]) == 2
     finally:
         worker.stop()
