@@ -172,28 +172,14 @@ class WorkerProcess:
         self._reach(broker)
 
     def _reach(self, broker: Broker) -> None:
-        outcome: list[BaseException | None] = []
+        from ..inspection import reach
 
-        def probe() -> None:
-            try:
-                broker.probe()
-            except NotImplementedError:
-                pass  # a broker of another library: it is tried by its first consumer
-            except BaseException as error:
-                outcome.append(error)
-            else:
-                outcome.append(None)
-
-        thread = threading.Thread(target=probe, name="nbqueue-probe", daemon=True)
-        thread.start()
-        thread.join(PATIENCE)
-        if thread.is_alive():
-            raise Failed(exit_codes.CONNECT, f"{broker.address} did not answer within {PATIENCE:g} s.")
-        error = outcome[0] if outcome else None
-        if isinstance(error, BrokerConnectionError):
-            raise Failed(exit_codes.CONNECT, str(error))
-        if error is not None:
-            raise Failed(exit_codes.CONNECT, f"{broker.address} can't be used: {error}")
+        try:
+            reach(broker, PATIENCE)
+        except BrokerConnectionError as error:
+            raise Failed(exit_codes.CONNECT, str(error)) from error
+        except Exception as error:
+            raise Failed(exit_codes.CONNECT, f"{broker.address} can't be used: {error}") from error
 
     def _start_worker(self, broker: Broker) -> Worker:
         from ..worker import Worker
