@@ -117,8 +117,8 @@ class WorkerProcess:
         except Failed as failed:
             self.reporter.tell(FAILED, code=failed.code, text=str(failed))
             return failed.code
-        self.logger.info("Worker process is ready for action.")
         self.reporter.tell(READY, forks=self._forks(broker))
+        self.logger.info("Worker process is ready for action.")
         self.stopper.wait()
         self._stop(worker)
         broker.close()

@@ -143,6 +143,10 @@ class Fleet:
         lines = [line.decode().split() for line in self.client.lrange(f"{self.namespace}.log", 0, -1)]
         return [int(pid) for found, pid, _ in lines if found == word]
 
+    def holding(self) -> int:
+        """Return how many actors of worker processes wait for `release` in the server, in that order."""
+        return sum(client["cmd"] == "blpop" for client in self.client.client_list())
+
     def release(self) -> None:
         """Let the actors that hold end."""
         self.client.rpush(f"{self.namespace}.log.release", "go")

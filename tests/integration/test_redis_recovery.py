@@ -166,10 +166,10 @@ def test_a_stalled_worker_does_not_harm_what_another_now_runs(fleet: Fleet) -> N
     stalled = fleet.process(threads=1, heartbeat_timeout=TIMEOUT)
     broker = fleet.broker()
     fleet.actor(broker, "hold").send(7)
-    wait_until(lambda: fleet.log("started") == [7])
+    wait_until(lambda: fleet.holding() == 1)
     stalled.freeze()
     other = fleet.process(threads=1, heartbeat_timeout=TIMEOUT)
-    wait_until(lambda: fleet.log("started") == [7, 7])
+    wait_until(lambda: fleet.holding() == 2)
     stalled.thaw()
     # The stalled one ends it first: the release is taken by whoever waited first.
     other.freeze()

@@ -251,7 +251,7 @@ def test_a_broker_without_states_says_what_to_add(broker: StubBroker) -> None:
         work.send().cancel()
 
 
-def test_a_message_that_was_made_anew_from_its_id_has_its_state() -> None:
+def test_a_message_that_was_made_anew_from_its_id_has_its_state(session: EmbeddedBroker) -> None:
     @nbqueue.actor
     def add(a: int, b: int) -> int:
         return a + b
@@ -263,7 +263,7 @@ def test_a_message_that_was_made_anew_from_its_id_has_its_state() -> None:
     assert add.message(1, 2).state == "not sent"
 
 
-def test_messages_can_be_gathered() -> None:
+def test_messages_can_be_gathered(session: EmbeddedBroker) -> None:
     @nbqueue.actor
     def add(a: int, b: int) -> int:
         return a + b
