@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 try:
-    import redis
+    import redis as redis
 except ImportError as error:
     raise ImportError("Redis needs the redis package: pip install 'nbqueue[redis]'.", name="redis") from error
 from redis.backoff import ExponentialBackoff

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..logging import get_logger
-from . import exit_codes, fork_process, health, reports, worker_process
+from . import exit_codes, fork_process, reports, worker_process
 from .beside import Beside
 from .board import Board, Note
 from .child import Child
@@ -426,7 +426,7 @@ class Master:
             self.beside.append(
                 Beside(
                     "The health process",
-                    health.run,
+                    _answer_health,
                     lambda: (self.board, self.sock, reader, self._inherited(but=self.sock)),
                 )
             )
@@ -509,6 +509,13 @@ class Master:
             self.pid_file.remove()
         self.signals.ignore()
         sys.stderr.flush()
+
+
+def _answer_health(*arguments: Any) -> None:
+    """Run the health process, which alone needs an HTTP server: the workers boot without importing one."""
+    from . import health
+
+    health.run(*arguments)
 
 
 def _named(notes: list[Note]) -> str:

@@ -11,10 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-
-from ...redis import make_client, translated
+from ...redis import make_client, redis, translated
 from ...redis.scripts import Script, load
 from ..backend import RateLimiterBackend
 
@@ -37,7 +34,7 @@ class RedisBackend(RateLimiterBackend):
 
     def __init__(self, *, client: Any = None, url: str | None = None, **parameters: Any) -> None:
         # Counting twice what was sent twice would let too many in: no command is sent again.
-        parameters.setdefault("retry", Retry(NoBackoff(), 0))
+        parameters.setdefault("retry", redis.retry.Retry(redis.backoff.NoBackoff(), 0))
         self.client = make_client(client, url, parameters)
         self._change_script = Script(self.client, load(__file__, "change.lua"))
 

@@ -15,12 +15,10 @@ from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from redis.exceptions import OutOfMemoryError
-
 from ...encoder import Encoder
 from ...errors import ConnectionClosed, ResultTimeout
 from ...logging import get_logger
-from ...redis import make_client, translated
+from ...redis import make_client, redis, translated
 from ...redis.scripts import Script, load
 from ...redis.subscriber import Subscriber
 from ..backend import Missing, ResultBackend
@@ -113,7 +111,7 @@ class RedisBackend(ResultBackend):
             pipe.execute_command("PUBLISH", key, data if small else b"")
             try:
                 pipe.execute()
-            except OutOfMemoryError:
+            except redis.exceptions.OutOfMemoryError:
                 if not small:
                     raise
                 # The message that ends with it frees about as much.

@@ -11,9 +11,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-import redis
-
-from ....redis import key_of, make_client, translated
+from ....redis import key_of, make_client, redis, translated
 from ....redis.scripts import Script, load
 from ...backend import FINAL_STATES, STEPS, MessageRecord, StateBackend, Subscriber
 from ...latest import LATEST, Latest
