@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .common import current_millis, dq_name
 from .consumer import BatchConsumer, Consumer
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from .results.backend import ResultBackend
     from .results.middleware import Results as ResultsMiddleware
     from .state import State
+
+    #: The methods of middleware for one hook, each with its owner.
+    Hooks: TypeAlias = list[tuple[Callable[..., None], Middleware]]
 
 __all__ = [
     "BatchConsumer",
@@ -117,7 +120,9 @@ class Broker:
         self.delay_queues: set[str] = set()
         self.actor_options: set[str] = set()
         self.middleware: list[Middleware] = []
-        self._hooks: dict[str, list[tuple[Callable[..., None], Middleware]]] = {}
+        # What to call by signal, for the list of middleware that `_hooked` is a copy of.
+        self._before: dict[str, Hooks] = {}
+        self._after: dict[str, Hooks] = {}
         self._hooked: list[Middleware] = []
         self._results: ResultsMiddleware | None = None
         if middleware is None:
@@ -127,28 +132,29 @@ class Broker:
 
     # -- hooks ---------------------------------------------------------------------------------------
 
-    def _calls(self, hook: str) -> list[tuple[Callable[..., None], Middleware]]:
-        """The methods to call for this hook, in order, with their owners. Computed once a list."""
-        if self._hooked != self.middleware:
-            self._hooks, self._hooked, self._results = {}, list(self.middleware), None
-        calls = self._hooks.get(hook)
-        if calls is None:
-            base = getattr(Middleware, hook, None)
-            listeners = [
-                item
-                for item in self.middleware
-                if base is None or getattr(getattr(item, hook, None), "__func__", None) is not base
-            ]
-            if hook.startswith("after_"):
-                listeners.reverse()
-            # Looked up by name when called where that can fail, so that it fails inside the loop.
-            calls = [(getattr(item, hook, None) or _missing(item, hook), item) for item in listeners]
-            self._hooks[hook] = calls
-        return calls
+    def _listeners(self, hook: str) -> Hooks:
+        """Return the methods to call for this hook, in the order of the list, with their owners."""
+        base = getattr(Middleware, hook, None)
+        listeners = [
+            item
+            for item in self.middleware
+            if base is None or getattr(getattr(item, hook, None), "__func__", None) is not base
+        ]
+        # Looked up by name when called where that can fail, so that it fails inside the loop.
+        return [(getattr(item, hook, None) or _missing(item, hook), item) for item in listeners]
+
+    def _forget_listeners(self) -> None:
+        """The list of middleware has changed."""
+        self._before, self._after, self._hooked, self._results = {}, {}, list(self.middleware), None
 
     def emit_before(self, signal: str, *args: Any, **kwargs: Any) -> None:
         """Call `before_<signal>` of each middleware in order. A MiddlewareError stops and propagates."""
-        for call, middleware in self._calls(f"before_{signal}"):
+        if self._hooked != self.middleware:
+            self._forget_listeners()
+        listeners = self._before.get(signal)
+        if listeners is None:
+            listeners = self._before[signal] = self._listeners(f"before_{signal}")
+        for call, middleware in listeners:
             try:
                 call(self, *args, **kwargs)
             except MiddlewareError:
@@ -160,7 +166,12 @@ class Broker:
 
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
         """Call `after_<signal>` of each middleware in reverse order. Errors are logged, none propagates."""
-        for call, middleware in self._calls(f"after_{signal}"):
+        if self._hooked != self.middleware:
+            self._forget_listeners()
+        listeners = self._after.get(signal)
+        if listeners is None:
+            listeners = self._after[signal] = self._listeners(f"after_{signal}")[::-1]
+        for call, middleware in listeners:
             try:
                 call(self, *args, **kwargs)
             except Exception:

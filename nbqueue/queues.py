@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import queue
 from queue import PriorityQueue, Queue
+from typing import Any
 
 from .threading import is_gevent_active
 
@@ -16,3 +17,14 @@ if is_gevent_active():
     from gevent.monkey import get_original
 
     globals().update(zip(__all__, get_original(queue.__name__, __all__), strict=True))
+
+
+def tasks_done(queue: Queue[Any], count: int) -> None:
+    """Do what `count` calls of `queue.task_done` do, in one; ValueError when so many were never put."""
+    with queue.mutex:
+        unfinished = queue.unfinished_tasks - count
+        if unfinished < 0:
+            raise ValueError(f"{count} tasks can't be done: only {queue.unfinished_tasks} are unfinished.")
+        queue.unfinished_tasks = unfinished
+        if count and not unfinished:
+            queue.all_tasks_done.notify_all()

@@ -22,7 +22,7 @@ from ..dead_letters import DeadLetter, fresh_start, from_body
 from ..errors import DecodeError, QueueJoinTimeout, QueueNotFound
 from ..message import Message
 from ..middleware import Middleware
-from ..queues import Queue
+from ..queues import Queue, tasks_done
 
 #: The actor name of a dead letter whose bytes could not be decoded (they are kept in its options).
 UNDECODABLE = "<undecodable>"
@@ -332,8 +332,7 @@ class _StubConsumer(BatchConsumer):
                     message.__dict__["died"] = current_millis()
                     self.dead_letters.append(message)
                     done += 1
-        for _ in range(done):
-            self.queue.task_done()
+        tasks_done(self.queue, done)
         if done and self.on_arrival is None and self.outstanding() + 1 == self.prefetch:
             self.wake()  # an iteration may wait for room
 

@@ -62,8 +62,9 @@ class TimeLimit(Middleware):
         self.manager.stop_when_idle()
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
-        limit = message_option(broker, message, "time_limit", self.time_limit, truthy=True)
-        limit = self.time_limit if limit is None else limit
+        limit = message_option(broker, message, "time_limit", truthy=True)
+        if limit is None:
+            limit = self.time_limit
         self.manager.add(threading.get_ident(), time.monotonic() + limit / 1000)
 
     def after_process_message(

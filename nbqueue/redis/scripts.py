@@ -14,6 +14,8 @@ from typing import Any, TypeAlias
 
 from redis.exceptions import NoScriptError
 
+from .lane import Lane
+
 Text: TypeAlias = "str | bytes | int | float"
 
 
@@ -34,10 +36,12 @@ class Script:
     Parameters:
       client: on which it is called.
       source: its text, see `load`.
+      lane: where it is tried first.
     """
 
-    def __init__(self, client: Any, source: str) -> None:
+    def __init__(self, client: Any, source: str, lane: Lane | None = None) -> None:
         self.client = client
+        self.lane = lane
         self.source = source
         self.sha = sha1(source.encode("utf-8"), usedforsecurity=False).hexdigest()
 
@@ -47,6 +51,10 @@ class Script:
         Raises:
           redis.RedisError: untranslated, see `nbqueue.redis.translated`.
         """
+        if self.lane is not None:
+            replies = self.lane.call_all([("EVALSHA", self.sha, len(keys), *keys, *args)])
+            if replies is not None:
+                return replies[0]
         try:
             return self.client.evalsha(self.sha, len(keys), *keys, *args)
         except NoScriptError:

@@ -44,12 +44,11 @@ class Results(Middleware):
         if actor is None:
             return False, 0
         own, actors = message.options, actor.options
-        store = (
-            own["store_results"]
-            if "store_results" in own
-            else actors.get("store_results", self.store_results)
-        )
-        ttl = own.get("result_ttl") or actors.get("result_ttl") or self.result_ttl
+        store = actors.get("store_results", self.store_results)
+        ttl = actors.get("result_ttl") or self.result_ttl
+        if own:  # most messages carry none
+            store = own.get("store_results", store)
+            ttl = own.get("result_ttl") or ttl
         return bool(store), ttl
 
     def after_process_message(

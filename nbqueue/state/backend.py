@@ -52,9 +52,10 @@ class MessageRecord:
     def final(self) -> bool:
         return self.state in FINAL_STATES
 
-    def precedes(self, state: str, retries: int) -> bool:
-        """Whether a step to this state of this try leads forward."""
-        return not self.final and (self.retries, STEPS[self.state]) <= (retries, STEPS[state])
+
+def leads_forward(present: str, tries: int, state: str, retries: int) -> bool:
+    """Whether a record in the `present` state, after so many failed tries, may step to another one."""
+    return present not in FINAL_STATES and (tries, STEPS[present]) <= (retries, STEPS[state])
 
 
 Subscriber = Callable[[list[str]], None]

@@ -89,20 +89,18 @@ class State(Middleware):
 
     def _end(self, message: Message[Any] | MessageProxy, state: str, error: str | None = None) -> None:
         """Write the record of a message that has ended; it may never have run."""
-        record = message.__dict__.pop("_state_record", None) or {
-            "message_id": message.message_id,
+        message_id = message.message_id
+        begun = message.__dict__.pop("_state_record", None) or {
+            "message_id": message_id,
             "queue_name": q_name(message.queue_name),
             "actor_name": message.actor_name,
         }
-        record = {
-            **record,
-            "state": state,
-            "retries": message.options.get("retries") or 0,
-            "ended": current_millis(),
-        }
+        options = message.options
+        retries = (options and options.get("retries")) or 0
+        record = {**begun, "state": state, "retries": retries, "ended": current_millis()}
         if error is not None:
             record["error"] = error
-        if output := output_of(message.message_id):
+        if captures_output() and (output := output_of(message_id)):
             record["output"] = output[-OUTPUT_KEPT:]
         self.backend.note(record, message)
         self.backend.update((record,))
@@ -124,17 +122,18 @@ class State(Middleware):
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
         message_id = message.message_id
-        self._threads[message_id] = threading.get_ident()
+        thread = threading.current_thread()
+        self._threads[message_id] = thread.ident or threading.get_ident()
         options = message.options
         record = {
             "message_id": message_id,
             "state": "running",
-            "retries": options.get("retries") or 0,
+            "retries": (options and options.get("retries")) or 0,
             "queue_name": message.queue_name,
             "actor_name": message.actor_name,
             "enqueued": message.message_timestamp,
             "started": current_millis(),
-            "worker": threading.current_thread().name + (_elsewhere() if broker.remote else ""),
+            "worker": thread.name + _elsewhere() if broker.remote else thread.name,
         }
         if captures_output():
             record["captured"] = True

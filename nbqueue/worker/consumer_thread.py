@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextvars
 import itertools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from heapq import heappush
 from logging import CRITICAL, DEBUG, WARNING
 from threading import Event, Lock, Thread, current_thread
@@ -24,7 +24,7 @@ from ..broker import BatchConsumer, Consumer, MessageProxy
 from ..common import current_millis, iter_queue, q_name
 from ..errors import ActorNotFound, BrokerConnectionError
 from ..logging import get_logger
-from ..queues import PriorityQueue
+from ..queues import PriorityQueue, tasks_done
 from .concurrency import ConcurrencyLimits, limit_of, take_out
 from .crew import Crew
 from .demand import Demand
@@ -354,14 +354,17 @@ class ConsumerThread(Thread):
 
     # -- settling --------------------------------------------------------------------------------------
 
-    def post_process_message(self, message: MessageProxy, done: Callable[[], None] | None = None) -> None:
-        """Acknowledge or reject a finished message; `done` is called when that is over. Any thread."""
+    def post_process_message(self, message: MessageProxy, *, queued: bool = False) -> None:
+        """Acknowledge or reject a finished message. Any thread.
+
+        Parameters:
+          queued: whether it is a task of the ready queue, to be marked as done.
+        """
         if self._batches is None:
             settle_singly(self.broker, lambda: self.consumer, self.logger, message)
-            if done is not None:
-                done()
+            tasks_done(self.work_queue, queued)
             return
-        first = self._settling.add(message, done)
+        first = self._settling.add(message, queued)
         now = len(self._settling) >= SETTLE_BATCH or not self.work_queue.queue
         # Where more is to be fetched, that exchange settles this, too: this thread is about to run dry.
         if now and not (self.arrived and self.wants()):
@@ -385,8 +388,9 @@ class ConsumerThread(Thread):
             self.logger.debug("Settling failed, which was told already.", exc_info=True)
             self._wake()  # to try again in time
 
-    def _settled(self, count: int) -> None:
-        """So many messages are with the worker no longer: there may be room for more."""
+    def _settled(self, count: int, tasks: int) -> None:
+        """So many messages are with the worker no longer, tasks of the ready queue among them."""
+        tasks_done(self.work_queue, tasks)
         with self._mutex:
             before = self._held
             self._held = max(0, before - count)
@@ -410,9 +414,7 @@ class ConsumerThread(Thread):
         if overdue:
             self.logger.debug("Giving back %d messages that waited for long.", len(overdue))
             self.requeue_messages([item.message for item in overdue])
-            for _ in overdue:
-                self.work_queue.task_done()
-            self._settled(len(overdue))
+            self._settled(len(overdue), len(overdue))
 
     # -- pausing and ending ----------------------------------------------------------------------------
 

@@ -30,8 +30,9 @@ PAUSE = 0.002
 FIRST_TRIAL, LAST_TRIAL = 64, 65_536
 #: Messages that one thread has to take alone to have been right.
 PROVEN = 1024
-#: How much the latest interval counts in the average.
-WEIGHT = 1 / 8
+#: How much the latest interval counts in the average, and up to which length (seconds): a single pause of the
+#: interpreter or of the machine does not mean that messages are slow.
+WEIGHT, LONGEST = 1 / 16, 4 * QUICK
 
 
 def _helps() -> bool:
@@ -71,7 +72,7 @@ class Crew:
         now = monotonic()
         if self.alone:
             if not self._rested:
-                self._mean += (now - self._last_take - self._mean) * WEIGHT
+                self._mean += (min(now - self._last_take, LONGEST) - self._mean) * WEIGHT
             self._alone_for += 1
             if self._mean > QUICK:
                 self._call_all()

@@ -23,33 +23,36 @@ if TYPE_CHECKING:
 #: Seconds after which a finished message is settled at the latest.
 SETTLE_LAG = 0.005
 
-Done = Callable[[], None]
-
 
 class Settling:
     """The finished messages of one consumer thread.
 
     Parameters:
-      on_settled: called with how many messages are with the worker no longer.
+      on_settled: called with how many messages are with the worker no longer, and how many of those were
+        tasks of its ready queue.
     """
 
-    def __init__(self, broker: Broker, logger: Logger, on_settled: Callable[[int], None]) -> None:
+    def __init__(self, broker: Broker, logger: Logger, on_settled: Callable[[int, int], None]) -> None:
         self.broker = broker
         self.logger = logger
         self.on_settled = on_settled
         #: When what has gathered is to be settled, as `time.monotonic` counts; None when nothing has.
         self.due: float | None = None
-        self._finished: deque[tuple[MessageProxy, Done | None]] = deque()
+        self._finished: deque[tuple[MessageProxy, bool]] = deque()
         self._mutex = Lock()
         self._turn = RLock()
 
     def __len__(self) -> int:
         return len(self._finished)
 
-    def add(self, message: MessageProxy, done: Done | None) -> bool:
-        """Take a finished message; return whether it is the first since the last settling."""
+    def add(self, message: MessageProxy, queued: bool) -> bool:
+        """Take a finished message; return whether it is the first since the last settling.
+
+        Parameters:
+          queued: whether it is a task of the ready queue.
+        """
         with self._mutex:
-            self._finished.append((message, done))
+            self._finished.append((message, queued))
             if self.due is not None:
                 return False
             self.due = time.monotonic() + SETTLE_LAG
@@ -119,7 +122,7 @@ class Settling:
                 (again if message.unfinished else rejected if message.failed else acked).append(message)
         return acked, rejected, again
 
-    def _keep(self, batch: list[tuple[MessageProxy, Done | None]], error: BrokerConnectionError) -> None:
+    def _keep(self, batch: list[tuple[MessageProxy, bool]], error: BrokerConnectionError) -> None:
         from .. import worker as settings
 
         pause = settings.POST_PROCESS_MESSAGE_RETRY_DELAY_SECS
@@ -130,12 +133,12 @@ class Settling:
             self._finished.extendleft(reversed(batch))
             self.due = time.monotonic() + pause
 
-    def _close(self, batch: list[tuple[MessageProxy, Done | None]]) -> None:
-        for message, done in batch:
+    def _close(self, batch: list[tuple[MessageProxy, bool]]) -> None:
+        tasks = 0
+        for message, queued in batch:
             message.clear_exception()
-            if done is not None:
-                done()
-        self.on_settled(len(batch))
+            tasks += queued
+        self.on_settled(len(batch), tasks)
 
 
 def settle_singly(

@@ -151,7 +151,7 @@ class Worker:
             items = self._limits.take(named) + take_out(queue.queue, named)
         for item in items:
             holder = item.message.__dict__.get("fetched_by") or self.consumers[item.message.queue_name]
-            holder.post_process_message(item.message, queue.task_done)
+            holder.post_process_message(item.message, queued=True)
         return [item.message for item in items]
 
     def stop(self, timeout: int = 600_000) -> None:

@@ -135,7 +135,7 @@ class WorkerThread(Thread):
         queue, crew = self.work_queue, self.crew
         done = True
         while True:
-            with queue.not_empty:
+            with queue.mutex:
                 if not self.running:
                     return None
                 if self.paused:
@@ -189,6 +189,11 @@ class WorkerThread(Thread):
         consumers = self._in_turn
         if len(consumers) != len(self.consumers):
             consumers = self._in_turn = tuple(self.consumers.values())
+        for consumer in consumers:
+            if consumer.arrived:
+                break
+        else:
+            return None  # as after most messages: looked for without counting
         for offset in range(len(consumers)):
             consumer = consumers[(self._turn + offset) % len(consumers)]
             if consumer.arrived and consumer.wants():
@@ -217,7 +222,7 @@ class WorkerThread(Thread):
         holder = message.__dict__.get("fetched_by")
         if message.deliveries > 1 and holder is not None and not self._may_start_again(message, holder):
             message.unfinished = True  # it was sent on, and comes again
-            holder.post_process_message(message, self.work_queue.task_done)
+            holder.post_process_message(message, queued=True)
             return
         self.current = message
         try:
@@ -234,7 +239,7 @@ class WorkerThread(Thread):
             # Whoever fetched it holds it, whatever queue it names.
             consumer = message.__dict__.get("fetched_by") or self.consumers.get(queue_name)
             if consumer is not None:
-                consumer.post_process_message(message, self.work_queue.task_done)
+                consumer.post_process_message(message, queued=True)
             else:
                 self.work_queue.task_done()
 

@@ -124,7 +124,7 @@ def test_systemd_is_told_how_it_goes(site: Site) -> None:
         listener.settimeout(30)
         run = site.serve("tasks", "-p", "2", env={"NOTIFY_SOCKET": str(path)})
         assert listener.recv(100) == b"READY=1"
-        assert len(run.workers()) == 2
+        assert len(run.ready(2).workers()) == 2  # a process says so in its log a moment later
         run.signal(signal.SIGTERM)
         assert listener.recv(100) == b"STOPPING=1"
         assert run.ends() == 0

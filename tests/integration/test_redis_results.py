@@ -118,16 +118,15 @@ def test_a_result_is_stored_in_one_transaction_and_published_in_it(redis_url: st
         commands = []
         for entry in seen:
             commands.append(entry["command"])
-            if commands[-1] == "EXEC":
+            if commands[-1].startswith("PUBLISH"):
                 break
-    assert commands[commands.index("MULTI") :] == [
-        "MULTI",
+    assert [command for command in commands if not command.startswith("EVAL")][-4:] == [
         f"DEL {key}",
         f"LPUSH {key} 5",
         f"PEXPIRE {key} {TTL}",
         f"PUBLISH {key} 5",
-        "EXEC",
     ]
+    assert sum(command.startswith("EVAL") for command in commands[-6:]) >= 1  # one script, one transaction
     wait_until(lambda: len(heard) == 1)
     backend.store_result(sent, "x" * 5000, TTL)
     wait_until(lambda: len(heard) == 2)

@@ -216,6 +216,7 @@ class RedisBroker(Broker):
         if attendant is not None:
             attendant.stop()
         self.maintenance.sign_off()
+        self.commands.lane.close()
         if self.url is not None:
             self.client.close()
 

@@ -17,6 +17,7 @@ from redis.exceptions import OutOfMemoryError
 from ...broker import QueueSizes
 from ...common import dq_name, q_name
 from ...redis import translated
+from ...redis.lane import Lane
 from ...redis.scripts import Script, load
 from .keys import Keys
 
@@ -41,9 +42,10 @@ class Commands:
 
     def __init__(self, client: Any) -> None:
         self.client = client
+        self.lane = Lane(client)
 
     def _script(self, name: str) -> Script:
-        return Script(self.client, load(__file__, f"{name}.lua"))
+        return Script(self.client, load(__file__, f"{name}.lua"), self.lane)
 
     @cached_property
     def _enqueue(self) -> Script:

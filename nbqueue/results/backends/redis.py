@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ...encoder import Encoder
 from ...errors import ConnectionClosed, ResultTimeout
 from ...logging import get_logger
-from ...redis import make_client, redis, translated
+from ...redis import make_client, translated
+from ...redis.lane import Lane
 from ...redis.scripts import Script, load
 from ...redis.subscriber import Subscriber
 from ..backend import Missing, ResultBackend
@@ -65,6 +66,8 @@ class RedisBackend(ResultBackend):
         )
         self.max_size = max_size
         self.client = make_client(client, url, parameters)
+        self._lane = Lane(self.client)
+        self._store_script = Script(self.client, load(__file__, "store.lua"), self._lane)
         self._callbacks = Callbacks(self.client)
 
     def subscribe(self, message: AnyMessage, callback: Callable[[], None]) -> Callable[[], None]:
@@ -96,26 +99,14 @@ class RedisBackend(ResultBackend):
         return data
 
     def _get(self, key: str) -> Any:
-        with translated(self.client):
-            data = self.client.execute_command("LINDEX", key, 0, NEVER_DECODE=[])
+        data = self._read([key]).get(key)
         return Missing if data is None else self.encoder.decode(data)
 
     def _store(self, key: str, value: Any, ttl: int) -> None:
         data = self.encode(value)
         small = len(data) <= PUBLISHED_SIZE
-        with translated(self.client), self.client.pipeline(transaction=True) as pipe:
-            pipe.delete(key)
-            pipe.lpush(key, data)
-            pipe.pexpire(key, int(ttl))
-            # By its name: in a cluster, redis-py keeps `publish` out of pipelines, needlessly.
-            pipe.execute_command("PUBLISH", key, data if small else b"")
-            try:
-                pipe.execute()
-            except redis.exceptions.OutOfMemoryError:
-                if not small:
-                    raise
-                # The message that ends with it frees about as much.
-                Script(self.client, load(__file__, "store_even_full.lua"))((key,), (data, int(ttl)))
+        with translated(self.client):
+            self._store_script((key,), (data, int(ttl), "1" if small else "0"))
 
     def _wait(self, message: AnyMessage, timeout: float) -> Any:
         deadline = time.monotonic() + timeout / 1000
@@ -151,10 +142,15 @@ class RedisBackend(ResultBackend):
 
     def _read(self, keys: Sequence[str]) -> dict[str, bytes]:
         """Return what is stored at the keys, without those where nothing is."""
-        with translated(self.client), self.client.pipeline(transaction=False) as pipe:
-            for key in keys:
-                pipe.execute_command("LINDEX", key, 0, NEVER_DECODE=[])
-            return {key: data for key, data in zip(keys, pipe.execute(), strict=True) if data is not None}
+        commands = [("LINDEX", key, 0) for key in keys]
+        with translated(self.client):
+            replies = self._lane.call_all(commands)
+            if replies is None:
+                with self.client.pipeline(transaction=False) as pipe:
+                    for command in commands:
+                        pipe.execute_command(*command, NEVER_DECODE=[])
+                    replies = pipe.execute()
+        return {key: data for key, data in zip(keys, replies, strict=True) if data is not None}
 
 
 class _Arrivals:

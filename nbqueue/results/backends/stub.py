@@ -1,7 +1,8 @@
 """Results in memory. Whoever waits is woken by a lock of its own; nobody polls.
 
-One mutex guards values and waiters. `StubBackend` shares one store among all its instances and lets
-values expire; `HandleBackend` (the embedded default) keeps the results that somebody can still ask for.
+One mutex guards the waiters and what is evicted; values are put without it. `StubBackend` shares one store
+among all its instances and lets values expire; `HandleBackend` (the embedded default) keeps the results that
+somebody can still ask for.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -43,7 +44,7 @@ class ResultStore:
 
     def __init__(self) -> None:
         self.mutex = threading.Lock()
-        self.values: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
+        self.values: dict[str, tuple[bytes, float]] = {}
         #: Values that were crowded out while somebody could still ask for them.
         self.aside: dict[str, tuple[bytes, float]] = {}
         self.waiters: dict[str, list[Bell]] = {}
@@ -95,16 +96,16 @@ class ResultStore:
                     del self.waiters[key]
 
     def put(self, key: str, data: bytes, expires: float) -> None:
-        with self.mutex:
-            bells = self.put_locked(key, data, expires)
-        for bell in bells:
-            bell.release()
+        """Put a value and wake who waits for it. Takes the mutex only when somebody waits.
 
-    def put_locked(self, key: str, data: bytes, expires: float) -> list[Bell]:
-        """Put a value while the mutex is held; return the bells of those who wait for it."""
+        Whoever begins to wait looks for the value after that; here it is there before waiters are looked for.
+        """
         self.values[key] = (data, expires)
-        self.values.move_to_end(key)
-        return self.waiters.pop(key, []) if self.waiters else []
+        if self.waiters:
+            with self.mutex:
+                bells = self.waiters.pop(key, ())
+            for bell in bells:
+                bell.release()
 
 
 class StubBackend(ResultBackend):
@@ -148,8 +149,9 @@ class StubBackend(ResultBackend):
     def _sweep(self) -> None:
         now = time.monotonic()
         with self._results.mutex:
-            for key in [key for key, (_, expires) in self._results.values.items() if expires <= now]:
-                del self._results.values[key]
+            for key, (_, expires) in list(self._results.values.items()):
+                if expires <= now:
+                    self._results.values.pop(key, None)
 
 
 class HandleBackend(StubBackend):
@@ -165,6 +167,9 @@ class HandleBackend(StubBackend):
         super().__init__(**kwargs)
         self.keep = keep
         self.keep_bytes = keep_bytes
+        #: Results after which they are weighed, and bytes of one from which on that happens at once.
+        self._weigh_at = max(1, min(64, keep // 1000, keep_bytes // 2**20))
+        self._heavy = keep_bytes // 1024
         self.reset()
 
     def reset(self) -> None:
@@ -174,6 +179,10 @@ class HandleBackend(StubBackend):
         # Keys of handles that died. Filled by the garbage collector, which may run anywhere: no lock.
         self._dead: deque[str] = deque()
         self._bytes = 0
+        #: Keys and bytes of what was put since the last weighing. Filled without a lock.
+        self._unweighed: deque[tuple[str, int]] = deque()
+        #: Keys in the order in which they were put; those that were put again are in it twice.
+        self._order: deque[str] = deque()
 
     def track(self, message: Message[Any]) -> None:
         """Keep the message's result for as long as this object lives."""
@@ -189,24 +198,33 @@ class HandleBackend(StubBackend):
     def _store(self, key: str, value: Any, ttl: int) -> None:
         data = self.encoder.encode(value)
         store = self._results
-        with store.mutex:
-            replaced = store.values.get(key)
-            self._bytes += len(data) - (len(replaced[0]) if replaced is not None else 0)
-            bells = store.put_locked(key, data, _FOR_EVER)
-            if len(store.values) > self.keep or self._bytes > self.keep_bytes:
+        replaced = store.values.get(key)
+        store.put(key, data, _FOR_EVER)
+        self._unweighed.append((key, len(data) - (0 if replaced is None else len(replaced[0]))))
+        if len(self._unweighed) >= self._weigh_at or len(data) > self._heavy:
+            with store.mutex:
                 self._evict()
-        for bell in bells:
-            bell.release()
 
     def _evict(self) -> None:
         """Drop the oldest results; those whose handle lives are set aside first. The mutex is held."""
+        while self._unweighed:
+            key, weight = self._unweighed.popleft()
+            self._order.append(key)
+            self._bytes += weight
         results = self._results.values
-        while len(results) > self.keep or (self._bytes > self.keep_bytes and len(results) > 1):
-            oldest, entry = next(iter(results.items()))
+        most = self.keep - self._weigh_at + 1  # until the next weighing there may come as many
+        while len(results) > most or (self._bytes > self.keep_bytes and len(results) > 1):
+            oldest = self._order.popleft()
+            entry = results.get(oldest)
+            if entry is None:
+                continue  # it was put twice
             handle = self._handles.get(oldest)
-            if handle is not None and handle() is not None:
-                self._results.aside[oldest] = entry
-            del results[oldest]
+            kept = handle is not None and handle() is not None
+            if kept:
+                self._results.aside[oldest] = entry  # before it leaves the values: readers look there first
+            entry = results.pop(oldest)
+            if kept:
+                self._results.aside[oldest] = entry  # it may have been put again in between
             self._bytes -= len(entry[0])
 
     def _bury(self) -> None:

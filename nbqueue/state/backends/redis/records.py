@@ -12,7 +12,7 @@ from dataclasses import fields
 from typing import Any, get_args, get_type_hints
 
 from ....redis import key_of
-from ...backend import STEPS, MessageRecord
+from ...backend import STEPS, MessageRecord, leads_forward
 
 #: What the scripts are told of the steps of a message, so that the rule has one home.
 STEPS_FOR_SCRIPTS = " ".join(f"{state}={step}" for state, step in STEPS.items())
@@ -91,12 +91,12 @@ class Gathered:
             self.steps.append(dict(update))
         else:
             last = self.steps[-1]
-            so_far = MessageRecord("", state=last["state"], retries=last.get("retries") or 0)
-            retries = update.get("retries", so_far.retries)
-            if retries > so_far.retries:
+            tries = last.get("retries") or 0
+            retries = update.get("retries", tries)
+            if retries > tries:
                 # Even after a final state: that of an earlier try may come too late itself.
                 self.steps.append(dict(update))
-            elif so_far.precedes(state, retries):
+            elif leads_forward(last["state"], tries, state, retries):
                 last.update(update)
             else:
                 return
