@@ -1,7 +1,6 @@
 """A private RabbitMQ node for a measurement: its own port, folder, cookie and port mapper (`epmd`).
 
-A context manager that boots the node (about 10 s) and ends it, and a private Redis beside it for results, as no
-peer keeps them in RabbitMQ. Nothing here needs a client library: a node is
+A context manager that boots the node (about 10 s) and ends it. Nothing here needs a client library: a node is
 asked with rabbitmqctl, which takes a second or so, and therefore never while something is timed.
 """
 
@@ -16,16 +15,12 @@ import uuid
 from pathlib import Path
 from types import TracebackType
 
-from benchmarks.proc import cpu_of
-from benchmarks.processes import BenchmarkError, PeerProcess, free_port
-from benchmarks.redis_server import RedisServer
+from benchmarks.processes import BenchmarkError, free_port
 
 #: Debian's programs on the path insist on their own service and folders; those of the package itself don't.
 SCRIPTS = Path("/usr/lib/rabbitmq/bin")
 #: Seconds in which the node has to boot.
 BOOTING = 90
-#: Seconds in which messages have to arrive, or the last ones to be acknowledged.
-PATIENCE = 30
 #: The virtual host of the measurements, and the user who has every right there.
 VHOST, USER = "bench", "guest"
 #: Gives every measurement a new virtual host: queues and messages of the one before are gone.
@@ -45,9 +40,6 @@ lists:sum([proplists:get_value(messages, rabbit_amqqueue:info(Q, [messages]))
 class RabbitmqNode:
     """A node on free ports of this machine, with its default settings."""
 
-    introduced_as = "producer"
-    exact = False
-
     def __enter__(self) -> RabbitmqNode:
         script, mapper = self._program("rabbitmq-server"), shutil.which("epmd")
         if mapper is None:
@@ -65,10 +57,8 @@ class RabbitmqNode:
         )
         self.environment = self._environment()
         self.mapper = self._start(mapper)
-        self.kept = RedisServer()
         try:
             self.process = self._start(script)
-            self.kept.__enter__()
             self._wait()
         except BaseException:
             self.__exit__(None, None, None)
@@ -78,8 +68,6 @@ class RabbitmqNode:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if hasattr(self.kept, "connection"):
-            self.kept.__exit__(kind, error, trace)
         for process in (getattr(self, "process", None), self.mapper):
             if process is not None:
                 process.terminate()
@@ -95,33 +83,27 @@ class RabbitmqNode:
         return f"amqp://{USER}:{USER}@127.0.0.1:{self.port}/{VHOST}"
 
     @property
-    def results(self) -> str:
-        return self.kept.url
+    def pid(self) -> int:
+        return self.process.pid
 
-    def cpu(self) -> float:
-        """Return the CPU seconds that the node has used."""
-        return cpu_of(self.process.pid)
-
-    def describe(self) -> str:
-        version = self._evaluate("rabbit_misc:version().").strip('"')
-        return f"RabbitMQ {version}, durable queues, persistent messages"
+    def version(self) -> str:
+        return self._evaluate("rabbit_misc:version().").strip('"')
 
     def renew(self) -> None:
-        """Have an empty virtual host in the place of the one before, and no results."""
+        """Have an empty virtual host in the place of the one before."""
         self._evaluate(RENEW)
-        self.kept.renew()
 
-    def holds(self, producer: PeerProcess, count: int) -> bool:
-        """Wait until so many messages aren't acknowledged, waiting or in flight; return whether that came."""
-        deadline = time.monotonic() + PATIENCE
-        while int(self._evaluate(COUNT)) != count:
+    def held(self) -> int:
+        """Return how many messages aren't acknowledged, waiting or in flight."""
+        return int(self._evaluate(COUNT))
+
+    def holds(self, count: int, patience: float = 30) -> bool:
+        """Wait until so many messages are held; return whether that came in time (s)."""
+        deadline = time.monotonic() + patience
+        while self.held() != count:
             if time.monotonic() > deadline:
                 return False
         return True
-
-    def emptied(self, producer: PeerProcess) -> int | None:
-        """Wait until no message is held; return when that was seen (ns), None when it takes too long."""
-        return time.monotonic_ns() if self.holds(producer, 0) else None
 
     def _evaluate(self, expression: str) -> str:
         done = self._control("eval", expression)

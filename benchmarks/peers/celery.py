@@ -10,23 +10,20 @@ from celery import Celery
 
 from benchmarks.peers.execution import noop
 from benchmarks.peers.peer import Peer
-from benchmarks.peers.settings import Settings
 
 
 class Adapter(Peer):
     distribution = "celery"
     guarantee = "at least once: acked after the run (acks_late), redelivered after an hour"
 
-    def __init__(self, settings: Settings) -> None:
-        self.register(settings)
-        self.client: Any = redis.Redis.from_url(settings.url)
+    def __init__(self, url: str, results: str | None) -> None:
+        self.register(Celery("bench", broker=url, backend=results), results)
+        self.client: Any = redis.Redis.from_url(url)
 
-    def register(self, settings: Settings) -> None:
-        self.app = Celery("bench", broker=settings.url, backend=settings.results)
+    def register(self, app: Celery, results: str | None) -> None:
+        self.app = app
         self.app.conf.update(
-            task_acks_late=True,
-            task_ignore_result=not settings.results,
-            broker_connection_retry_on_startup=True,
+            task_acks_late=True, task_ignore_result=not results, broker_connection_retry_on_startup=True
         )
         self.task: Any = self.app.task(noop)
 

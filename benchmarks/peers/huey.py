@@ -8,17 +8,14 @@ from huey import RedisHuey
 
 from benchmarks.peers.execution import noop
 from benchmarks.peers.peer import Peer
-from benchmarks.peers.settings import Settings
 
 
 class Adapter(Peer):
     distribution = "huey"
     guarantee = "at most once: popped before the run, no acks"
-    acks = False
 
-    def __init__(self, settings: Settings) -> None:
-        kept = settings.results is not None
-        self.huey = RedisHuey("bench", url=settings.url, results=kept, notify_result=kept)
+    def __init__(self, url: str, results: str | None) -> None:
+        self.huey = RedisHuey("bench", url=url, results=bool(results), notify_result=bool(results))
         self.task = self.huey.task()(noop)
 
     def work(self, threads: int) -> None:

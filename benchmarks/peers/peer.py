@@ -10,11 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from importlib.metadata import version
 from threading import Barrier
-from typing import Any
-
-from benchmarks.peers.settings import Settings
 
 #: Messages in one exchange of a bulk API.
 CHUNK = 500
@@ -27,21 +23,14 @@ class Peer(ABC):
     guarantee: str
     #: Whether there is an API that sends many messages in few exchanges.
     bulk = False
-    #: Whether messages stay on the server until they are acknowledged.
-    acks = True
     #: Whether it can also send without waiting for the server's confirmation, where there is one (RabbitMQ).
     unconfirmed = False
     #: Messages a measurement is cut to, for peers that are so slow that more would only take longer.
     most = 1_000_000_000
 
     @abstractmethod
-    def __init__(self, settings: Settings) -> None:
-        """Connect to the server that the settings name."""
-
-    def hello(self) -> dict[str, Any]:
-        """Return what this is and can do."""
-        said = {name: getattr(self, name) for name in ("guarantee", "bulk", "acks", "unconfirmed", "most")}
-        return {**said, "version": version(self.distribution)}
+    def __init__(self, url: str, results: str | None) -> None:
+        """Connect to the server at `url`; what tasks return is kept in the Redis at `results`, if any."""
 
     @abstractmethod
     def work(self, threads: int) -> None:
@@ -76,24 +65,6 @@ class Peer(ABC):
     def left(self) -> int:
         """Return how many messages Redis holds that aren't finished, waiting or in flight."""
         raise NotImplementedError(f"{self.distribution}: RabbitMQ is asked itself")
-
-    # What follows is measured with nbqueue and Dramatiq only (`compatible.py`).
-
-    def send_delayed(self, numbers: Iterable[int], delay: int) -> None:
-        """Send one message a number, due in so many milliseconds."""
-        raise NotImplementedError(self.distribution)
-
-    def ask_group(self, count: int) -> None:
-        """Run 0 .. count - 1 as a group and collect the results."""
-        raise NotImplementedError(self.distribution)
-
-    def probe(self, kind: int, number: int) -> None:
-        """Send a message to `other` (0) or `urgent` (1)."""
-        raise NotImplementedError(self.distribution)
-
-    def taken(self) -> int:
-        """Return how many messages Redis holds that are neither waiting nor finished."""
-        raise NotImplementedError(self.distribution)
 
 
 def chunks(numbers: Iterable[int]) -> Iterator[list[int]]:

@@ -10,7 +10,6 @@ from rq import Queue, SimpleWorker
 
 from benchmarks.peers.execution import noop
 from benchmarks.peers.peer import Peer, chunks
-from benchmarks.peers.settings import Settings
 
 
 class Adapter(Peer):
@@ -19,9 +18,9 @@ class Adapter(Peer):
     bulk = True
     most = 2_000
 
-    def __init__(self, settings: Settings) -> None:
-        self.queue = Queue("bench", connection=Redis.from_url(settings.url))
-        self.options: dict[str, Any] = {} if settings.results else {"result_ttl": 0}
+    def __init__(self, url: str, results: str | None) -> None:
+        self.queue = Queue("bench", connection=Redis.from_url(url))
+        self.options: dict[str, Any] = {} if results else {"result_ttl": 0}
 
     def work(self, threads: int) -> None:
         SimpleWorker([self.queue], connection=self.queue.connection).work(logging_level="WARNING")

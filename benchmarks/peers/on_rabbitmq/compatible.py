@@ -6,12 +6,15 @@ import importlib
 from typing import Any
 
 from benchmarks.peers.compatible import CompatiblePeer
-from benchmarks.peers.settings import Settings
 
 
 class RabbitmqPeer(CompatiblePeer):
     unconfirmed = True
 
-    def connect(self, settings: Settings) -> Any:
+    def __init__(self, url: str, results: str | None, confirmed: bool) -> None:
+        self.confirmed = confirmed
+        super().__init__(url, results)
+
+    def connect(self, url: str) -> Any:
         module = importlib.import_module(f"{self.distribution}.brokers.rabbitmq")
-        return module.RabbitmqBroker(url=settings.url, confirm_delivery=settings.confirmed)
+        return module.RabbitmqBroker(url=url, confirm_delivery=self.confirmed)

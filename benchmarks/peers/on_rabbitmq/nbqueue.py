@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from benchmarks.peers.nbqueue import InBulk
+from collections.abc import Iterable
+
 from benchmarks.peers.on_rabbitmq.compatible import RabbitmqPeer
+from benchmarks.peers.peer import chunks
 
 
-class Adapter(InBulk, RabbitmqPeer):
-    """Over RabbitMQ."""
+class Adapter(RabbitmqPeer):
+    distribution = "nbqueue"
+    guarantee = "at least once: acked after the run, many at a time"
+    bulk = True
+
+    def send_bulk(self, numbers: Iterable[int]) -> None:
+        for chunk in chunks(numbers):
+            self.broker.enqueue_many([self.actor.message(number) for number in chunk])
