@@ -4,7 +4,7 @@ A `Lane` keeps connections of its own, opened with the client's settings (addres
 each is used by one thread at a time. What is out of the ordinary (a connection that broke, an error reply, a
 cluster) is left to the client, which sends the command again: nbqueue's can all be sent again.
 
-`send` on one connection takes 35 µs of processor time less than redis-py 8.1 does.
+A send takes 61 µs of processor time instead of 92 through redis-py 8.1 (in turns, in one run).
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ except ImportError:  # the package works without it
 IDLE = 16
 _READ_SIZE = 65536
 
+#: What commands are made of.
 Part: TypeAlias = "str | bytes | int | float"
 
 
@@ -102,7 +103,8 @@ class Lane:
             raise redis.TimeoutError("Timeout: the server does not answer.") from error
         except redis.TimeoutError:
             raise  # while connecting: the client would wait as long again
-        except (OSError, redis.RedisError):
+        except Exception:
+            # The connection broke, or what came is no reply: the client asks again, and says why.
             self._drop(wire)
             return None
         except BaseException:  # an interrupt: the reply is still to come
@@ -145,6 +147,6 @@ def packed(parts: Sequence[Part]) -> bytes:
     """Return a command as it travels (RESP)."""
     pieces = [b"*%d\r\n" % len(parts)]
     for part in parts:
-        data = part if type(part) is bytes else str(part).encode()
+        data = part if isinstance(part, (bytes, bytearray, memoryview)) else str(part).encode()
         pieces.append(b"$%d\r\n%b\r\n" % (len(data), data))
     return b"".join(pieces)

@@ -10,13 +10,11 @@ import functools
 from collections.abc import Sequence
 from hashlib import sha1
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from redis.exceptions import NoScriptError
 
-from .lane import Lane
-
-Text: TypeAlias = "str | bytes | int | float"
+from .lane import Lane, Part
 
 
 @functools.cache
@@ -45,7 +43,7 @@ class Script:
         self.source = source
         self.sha = sha1(source.encode("utf-8"), usedforsecurity=False).hexdigest()
 
-    def __call__(self, keys: Sequence[str | bytes] = (), args: Sequence[Text] = ()) -> Any:
+    def __call__(self, keys: Sequence[str | bytes] = (), args: Sequence[Part] = ()) -> Any:
         """Run it and return its reply. In a cluster all keys have to be in one slot.
 
         Raises:

@@ -117,16 +117,16 @@ def test_a_result_is_stored_in_one_transaction_and_published_in_it(redis_url: st
         backend.store_result(sent, 5, TTL)
         commands = []
         for entry in seen:
-            commands.append(entry["command"])
-            if commands[-1].startswith("PUBLISH"):
+            commands.append((entry["client_type"], entry["command"]))
+            if commands[-1][1].startswith("PUBLISH"):
                 break
-    assert [command for command in commands if not command.startswith("EVAL")][-4:] == [
-        f"DEL {key}",
-        f"LPUSH {key} 5",
-        f"PEXPIRE {key} {TTL}",
-        f"PUBLISH {key} 5",
+    assert commands[-5][1].startswith("EVAL")  # a script is a transaction
+    assert commands[-4:] == [
+        ("lua", f"DEL {key}"),
+        ("lua", f"LPUSH {key} 5"),
+        ("lua", f"PEXPIRE {key} {TTL}"),
+        ("lua", f"PUBLISH {key} 5"),
     ]
-    assert sum(command.startswith("EVAL") for command in commands[-6:]) >= 1  # one script, one transaction
     wait_until(lambda: len(heard) == 1)
     backend.store_result(sent, "x" * 5000, TTL)
     wait_until(lambda: len(heard) == 2)

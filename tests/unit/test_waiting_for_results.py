@@ -163,6 +163,14 @@ def test_the_latest_results_are_kept_whether_or_not_their_handle_lives() -> None
     assert kept(backend, messages) == [False, False, True, True, True]
 
 
+def test_a_result_that_another_thread_has_just_put_may_stay() -> None:
+    backend, messages = HandleBackend(keep=1), [make() for _ in range(3)]
+    for message in messages[:2]:  # put, and not yet told: the moment between the two
+        backend._results.put(backend.build_message_key(message), b"0", math.inf)
+    backend.store_result(messages[2], 2, 1)
+    assert kept(backend, messages)[:2] == [True, True]
+
+
 def test_no_more_bytes_are_kept_than_allowed() -> None:
     backend, messages = HandleBackend(keep_bytes=250), [make() for _ in range(5)]
     for message in messages:

@@ -213,11 +213,12 @@ class HandleBackend(StubBackend):
             self._bytes += weight
         results = self._results.values
         most = self.keep - self._weigh_at + 1  # until the next weighing there may come as many
-        while len(results) > most or (self._bytes > self.keep_bytes and len(results) > 1):
+        # What another thread has put and not yet told is no part of the order.
+        while self._order and (len(results) > most or (self._bytes > self.keep_bytes and len(results) > 1)):
             oldest = self._order.popleft()
             entry = results.get(oldest)
             if entry is None:
-                continue  # it was put twice
+                continue  # it was put twice, or is forgotten
             handle = self._handles.get(oldest)
             kept = handle is not None and handle() is not None
             if kept:
