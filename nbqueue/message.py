@@ -59,7 +59,7 @@ def _draw_unique_ids(count: int = 64) -> list[str]:
 
 
 def generate_unique_id() -> str:
-    """Return a new random UUID (version 4) as text; 8 times as fast as `uuid.uuid4`."""
+    """Return a new random UUID (version 4) as text; nearly 4 times as fast as `str(uuid.uuid4())`."""
     try:
         return _unique_ids.pop()
     except IndexError:

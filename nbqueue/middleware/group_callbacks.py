@@ -46,13 +46,8 @@ class GroupCallbacks(Middleware):
     ) -> None:
         if exception is not None or message.failed:
             return
-        options = message.options
-        if not options:
-            return
-        completion, callbacks = (
-            options.get("group_completion_uuid"),
-            options.get("group_completion_callbacks"),
-        )
+        completion = message.options.get("group_completion_uuid")
+        callbacks = message.options.get("group_completion_callbacks")
         if not completion or not callbacks:
             return
         from ..message import Message

@@ -95,12 +95,11 @@ class State(Middleware):
             "queue_name": q_name(message.queue_name),
             "actor_name": message.actor_name,
         }
-        options = message.options
-        retries = (options and options.get("retries")) or 0
+        retries = message.options.get("retries") or 0
         record = {**begun, "state": state, "retries": retries, "ended": current_millis()}
         if error is not None:
             record["error"] = error
-        if captures_output() and (output := output_of(message_id)):
+        if output := output_of(message_id):
             record["output"] = output[-OUTPUT_KEPT:]
         self.backend.note(record, message)
         self.backend.update((record,))
@@ -123,12 +122,12 @@ class State(Middleware):
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
         message_id = message.message_id
         thread = threading.current_thread()
-        self._threads[message_id] = thread.ident or threading.get_ident()
+        self._threads[message_id] = threading.get_ident()
         options = message.options
         record = {
             "message_id": message_id,
             "state": "running",
-            "retries": (options and options.get("retries")) or 0,
+            "retries": options.get("retries") or 0,
             "queue_name": message.queue_name,
             "actor_name": message.actor_name,
             "enqueued": message.message_timestamp,

@@ -362,7 +362,8 @@ class ConsumerThread(Thread):
         """
         if self._batches is None:
             settle_singly(self.broker, lambda: self.consumer, self.logger, message)
-            tasks_done(self.work_queue, queued)
+            if queued:
+                self.work_queue.task_done()
             return
         first = self._settling.add(message, queued)
         now = len(self._settling) >= SETTLE_BATCH or not self.work_queue.queue
