@@ -80,7 +80,7 @@ class QueueDepth:
         # Guards what follows.
         self._changed = threading.Condition()
         self._asking = False
-        self._asked = 0.0
+        self._asked = float("-inf")
         self._answer = Answer()
         self._unable = False
 
