@@ -8,12 +8,13 @@ but what programs leave behind.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import venv
 from dataclasses import dataclass
-from fnmatch import fnmatch
+from fnmatch import translate
 from pathlib import Path
 from typing import Any
 
@@ -55,15 +56,12 @@ def project_files() -> set[str]:
         listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=20)
         paths = {path for path in listed.stdout.split("\0") if path}
     else:
-        made = (ROOT / ".gitignore").read_text().split()
-        paths = {
-            str(path.relative_to(ROOT))
-            for path in ROOT.rglob("*")
-            if not any(
-                fnmatch(part, name.strip("/")) for part in path.relative_to(ROOT).parts for name in made
-            )
-        } - {"PKG-INFO"}
-        paths -= {path for path in paths if fnmatch(path, "docs/tutorials/*.ipynb")}
+        made = re.compile(
+            "|".join(map(translate, (ROOT / ".gitignore").read_text().replace("/", "").split()))
+        )
+        found = {path.relative_to(ROOT) for path in ROOT.rglob("*")}
+        paths = {str(path) for path in found if not any(made.match(part) for part in path.parts)}
+        paths -= {"PKG-INFO", *(str(path) for path in found if path.match("docs/tutorials/*.ipynb"))}
     return {path for path in paths if (ROOT / path).is_file()}
 
 

@@ -1,4 +1,4 @@
-"""Each extra is enough for what it is for: a fresh environment has it alone, and does a real thing with it."""
+"""Each extra is enough for what it is for: a fresh environment has it alone, and does something with it."""
 
 from __future__ import annotations
 
