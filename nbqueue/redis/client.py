@@ -14,7 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 try:
     import redis as redis
 except ImportError as error:
-    raise ImportError("Redis needs the redis package: pip install 'nbqueue[redis]'.", name="redis") from error
+    raise ImportError('Redis needs the redis package: pip install "nbqueue[redis]".', name="redis") from error
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 

@@ -21,7 +21,7 @@ try:
     import pika
 except ImportError as error:
     raise ImportError(
-        "RabbitMQ needs the pika package: pip install 'nbqueue[rabbitmq]'.", name="pika"
+        'RabbitMQ needs the pika package: pip install "nbqueue[rabbitmq]".', name="pika"
     ) from error
 
 from ...broker import Broker, delayed_copy

@@ -173,7 +173,7 @@ class _Arrivals:
         # Listening first and reading then is what makes it impossible to miss one.
         self.close = subscriber.subscribe(keys, lambda key, data: self.inbox.put((key, data)))
         try:
-            self.look(keys)
+            self.look_again(keys)
         except BaseException:
             self.close()
             raise
