@@ -89,12 +89,15 @@ class pipeline:
 
     @property
     def completed(self) -> bool:
-        """Whether the last message has a result. RuntimeError without a result backend."""
+        """Whether the last message has a result.
+
+        RuntimeError without a result backend, ResultFailure when the message failed.
+        """
         return _has_result(self.broker, self.messages[-1])
 
     @property
     def completed_count(self) -> int:
-        """How many messages have a result, from the first on. RuntimeError without a result backend."""
+        """How many messages have a result, from the first on; errors as of `completed`."""
         count = 0
         for message in self.messages:
             if not _has_result(self.broker, message):
@@ -227,12 +230,15 @@ class group:
 
     @property
     def completed(self) -> bool:
-        """Whether every child has a result. RuntimeError without a result backend."""
+        """Whether every child has a result.
+
+        RuntimeError without a result backend, ResultFailure when a child failed.
+        """
         return self.completed_count == len(self)
 
     @property
     def completed_count(self) -> int:
-        """How many children have a result. RuntimeError without a result backend."""
+        """How many children have a result; errors as of `completed`."""
         return sum(
             _has_result(self.broker, child) if isinstance(child, Message) else child.completed
             for child in self.children
@@ -288,7 +294,15 @@ class group:
         return [await child for child in self.children]
 
     def wait(self, *, timeout: float | None = None) -> None:
-        """Wait until every child has a result, for `timeout` ms at most, then ResultTimeout."""
+        """Wait until every child has a result. `as_completed` waits for those that fail as well.
+
+        Parameters:
+          timeout: milliseconds for all of them; 10 seconds unless given.
+
+        Raises:
+          ResultFailure: a child failed; others may still run.
+          ResultTimeout: not all had a result in time.
+        """
         for _ in self.get_results(block=True, timeout=timeout):
             pass
 

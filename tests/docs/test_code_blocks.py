@@ -7,6 +7,7 @@ Command lines are given to the parsers that they are meant for.
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -34,7 +35,8 @@ BEFORE = Path(__file__).parent / "before"
 SHELLS = ("bash", "sh", "console", "")
 #: Languages that are looked at below, and those that are only shown.
 CHECKED = ("python", "ipython3", *SHELLS, "json", "yaml")
-ONLY_SHOWN = ("text", "ini", "conf", "mermaid", "{eval-rst}", "{toctree}", "{include}", "{only}", "{image}")
+DIRECTIVES = ("{eval-rst}", "{toctree}", "{include}", "{image}")
+ONLY_SHOWN = ("text", "ini", "conf", "dockerfile", "mermaid", *DIRECTIVES)
 
 #: What a page calls its server, and the fixture that has one in its place.
 SERVERS = [
@@ -129,6 +131,64 @@ def test_few_blocks_do_not_run_and_each_says_why() -> None:
         assert len(block.not_run or "") > 10, block
     assert len(left_out) <= MAY_NOT_RUN, [str(block) for block in left_out]
     assert sum(map(is_program, BLOCKS)) > 10 * len(left_out)
+
+
+def test_no_program_passes_for_something_else() -> None:
+    """A block of Python that isn't called one would not run; nor would one in the language of Sphinx."""
+    data = ("json", "yaml", "conf", "ini")
+    others = [block for block in BLOCKS if not is_program(block) and block.language not in data]
+    assert len(others) > 50
+    assert [str(block) for block in others if looks_like_python(block.source)] == []
+    assert [str(block) for block in others if "code-block::" in block.source] == []
+
+
+def looks_like_python(source: str) -> bool:
+    """Whether a text can be read as Python that does something, more than to name a thing or a value."""
+    try:
+        tree = ast.parse("\n".join(line for line in source.splitlines() if not line.lstrip().startswith("%")))
+    except SyntaxError:
+        return False
+    does = (ast.Call, ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.Assert)
+    return any(isinstance(node, does) for node in ast.walk(tree))
+
+
+def test_python_is_told_from_what_only_looks_like_it() -> None:
+    assert looks_like_python("print(1)")
+    assert looks_like_python("%load_ext nbqueue\nimport nbqueue")
+    assert not looks_like_python("nbqueue serve tasks -p 4")
+    assert not looks_like_python('{"status": "ok"}')
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_shown_output_is_one_that_is_compared(page: str) -> None:
+    """`# -> ` stands at the beginning of a line, in a block that runs, and is more than `...`."""
+    compared = {
+        (block.line + number, line)
+        for block in program_of(page)
+        if block.page == page and not block.page.endswith(".py")
+        for number, line in enumerate(block.source.splitlines())
+        if re.match(r" *# -> (?!\.\.\.$)", line)
+    }
+    claimed = {
+        (number, line)
+        for number, line in enumerate((ROOT / page).read_text().splitlines(), 1)
+        if re.search(r"#\s*(->|→|=>)", line) and "`# -> " not in line
+    }
+    assert {(number, line.strip()) for number, line in claimed} == {(n, line.strip()) for n, line in compared}
+
+
+@pytest.mark.parametrize("block", [b for b in BLOCKS if b.file and not b.not_run], ids=str)
+def test_every_file_of_a_page_is_used(block: Block) -> None:
+    """A file is imported by what runs on its page, or it is one that pytest finds, which the page runs."""
+    name = (block.file or "").removesuffix(".py").replace("/", ".")
+    used = re.compile(rf"^(?:from|import) {re.escape(name)}\b|^%nbqueue serve {re.escape(name)}\b", re.M)
+    page = [other for other in BLOCKS if other.page == block.page and is_program(other) and not other.not_run]
+    runs_pytest = any('"pytest"' in other.source for other in page if not other.file)
+    assert (
+        runs_pytest
+        if re.match(r"conftest$|test_", name)
+        else any(used.search(other.source) for other in page if not other.file)
+    )
 
 
 def test_every_language_is_known() -> None:

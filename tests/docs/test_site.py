@@ -210,6 +210,13 @@ def test_files_that_pages_name_exist() -> None:
     assert {(page, path) for page, path in named if not (ROOT / path).exists()} == set()
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if not page.startswith("docs/")])
+def test_links_of_pages_outside_the_site_lead_to_files(page: str) -> None:
+    text = (ROOT / page).read_text()
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", text) + re.findall(r'src(?:set)?="([^"]+)"', text)
+    assert [link for link in links if not ((ROOT / page).parent / link).is_file()] == []
+
+
 def test_every_diagram_is_drawn() -> None:
     """`python docs/diagrams.py` draws them, when they have changed."""
     texts = [block.source for page in PAGES for block in blocks(page) if block.language == "mermaid"]

@@ -37,6 +37,15 @@ def test_every_cell_was_run_from_top_to_bottom_before_it_was_saved(path: Path) -
 
 
 @pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
+def test_no_cell_is_left_out(path: Path) -> None:
+    """nbval runs every cell: tags may excuse an output or expect an exception, never skip."""
+    tags = {tag for cell in cells_of(path) for tag in cell["metadata"].get("tags", [])}
+    assert tags <= {"nbval-ignore-output", "raises-exception"}
+    first_lines = [cell["source"][0] for cell in cells_of(path) if cell["cell_type"] == "code"]
+    assert [line for line in first_lines if re.match(r"#\s*(NBVAL|PYTEST_VALIDATE)", line)] == []
+
+
+@pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
 def test_outputs_hold_no_folder_and_no_id_of_the_machine(path: Path) -> None:
     outputs = json.dumps([cell.get("outputs", []) for cell in cells_of(path)])
     assert not re.findall(
