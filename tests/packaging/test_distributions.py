@@ -84,7 +84,9 @@ def test_the_metadata_says_what_it_is(distributions: Distributions) -> None:
     assert said["License-Expression"] == "MIT"
     assert said["License-File"] == "LICENSE"
     assert said["Description-Content-Type"] == "text/markdown"
-    assert str(said.get_payload()).strip() == (ROOT / "README.md").read_text(encoding="utf-8").strip()
+    readme = said.get_payload(decode=True)
+    assert isinstance(readme, bytes)
+    assert readme.strip() == (ROOT / "README.md").read_bytes().strip()
     with zipfile.ZipFile(distributions.wheel) as archive:
         licence = archive.read(f"nbqueue-{nbqueue.__version__}.dist-info/licenses/LICENSE")
     assert licence == (ROOT / "LICENSE").read_bytes()
