@@ -372,6 +372,10 @@ class Broker:
         """Return the names of the queues that are there, declared here or not; None when nobody can say."""
         return None
 
+    def has_queue(self, queue_name: str) -> bool | None:
+        """Whether the queue is there; None where queues come to be with their messages."""
+        return None
+
     def listens(self, queue_name: str) -> bool | None:
         """Whether a worker is known to consume the queue; None when that can't be known."""
         return None

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import inspection
+from ..common import q_name
 from ..dead_letters import DeadLetter
 from ..state.latest import call_text
 from . import exit_codes
+from .app import did_you_mean
 from .connecting import Place, Trouble, takes_place, takes_queues
 from .printing import ago, cell, console, counted, print_json, table, visible, visible_lines
 
@@ -71,7 +73,7 @@ Examples:
 def list_failed(place: Place, queues: tuple[str, ...], limit: int, as_json: bool) -> None:
     """List the messages that failed, the latest first."""
     with place.open() as broker:
-        names = place.declare(broker, queues)
+        names = _queues(place, broker, queues)
         letters = _latest(broker, names, limit)
         total = _total(broker, names)
     if as_json:
@@ -113,7 +115,7 @@ Examples:
 def show_failed(place: Place, message_id: str, queues: tuple[str, ...], as_json: bool) -> None:
     """Show a message that failed: arguments, error, traceback."""
     with place.open() as broker:
-        letter = _find(broker, place.declare(broker, queues), [message_id])[0]
+        letter = _find(broker, _queues(place, broker, queues), [message_id])[0]
     if as_json:
         print_json(as_fields(letter))
         return
@@ -158,7 +160,7 @@ def retry_failed(
     """Send failed messages again, with all their tries before them."""
     _check_choice(message_ids, everything)
     with place.open() as broker:
-        names = place.declare(broker, queues)
+        names = _queues(place, broker, queues)
         asked, count = _apply(inspection.retry, broker, names, message_ids)
     if as_json:
         print_json({"retried": count})
@@ -196,7 +198,7 @@ def delete_failed(
     if everything and not confirmed and not sys.stdin.isatty():
         raise click.UsageError("--all deletes without a way back, and nobody can be asked here: add --yes.")
     with place.open() as broker:
-        names = place.declare(broker, queues)
+        names = _queues(place, broker, queues)
         if everything and not confirmed:
             total = _total(broker, names)
             where = visible(", ".join(sorted(names)))
@@ -241,6 +243,19 @@ def as_fields(letter: DeadLetter) -> dict[str, Any]:
 def _check_choice(message_ids: tuple[str, ...], everything: bool) -> None:
     if bool(message_ids) == everything:
         raise click.UsageError("Name messages by their ids, or say --all.", click.get_current_context())
+
+
+def _queues(place: Place, broker: Broker, named: tuple[str, ...]) -> set[str]:
+    """Return the queues that are meant. Ends the command when one that is named is nowhere known."""
+    known = {q_name(name) for name in broker.get_declared_queues()}  # those of the module
+    names = place.declare(broker, named)
+    for name in sorted(names - known if named else ()):
+        if broker.has_queue(name) is False:
+            hint = did_you_mean(name, known)
+            if known and not hint:
+                hint = f" {place.module} knows {', '.join(sorted(known))}."
+            raise click.UsageError(f"There is no queue {name!r} on {broker.address}.{hint}")
+    return names
 
 
 def _latest(broker: Broker, names: Iterable[str], limit: int) -> list[DeadLetter]:
