@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import inspection
+from ..calls import call_text
 from ..common import q_name
 from ..dead_letters import DeadLetter
-from ..state.latest import call_text
 from . import exit_codes
 from .app import did_you_mean
 from .connecting import Place, Trouble, takes_place, takes_queues

@@ -14,11 +14,11 @@ from collections import Counter
 from math import exp
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ...calls import call_text
 from ...composition import group, pipeline
 from ...embedded import EmbeddedBroker
 from ...inspection import is_lost
 from ...message import Message
-from ...state.latest import call_text
 from .card import Outcome, states_of
 
 if TYPE_CHECKING:
