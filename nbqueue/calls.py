@@ -6,9 +6,10 @@ import itertools
 import reprlib
 from typing import TYPE_CHECKING, Any
 
+from .proxy import MessageProxy
+
 if TYPE_CHECKING:
     from .message import Message
-    from .proxy import MessageProxy
 
 
 class _Short(reprlib.Repr):
@@ -41,14 +42,14 @@ def call_text(message: Message[Any] | MessageProxy) -> str:
     return f"{message.actor_name}({', '.join(arguments)})"
 
 
-class Call:
-    """A message as log lines name it. Its text is made if the line is."""
+class Call(MessageProxy):
+    """A message as log lines name it: with long arguments shortened, without its options."""
 
-    def __init__(self, message: Message[Any] | MessageProxy) -> None:
-        self.message = message
+    def __init__(self, message: MessageProxy) -> None:
+        super().__init__(message._message)
 
     def __str__(self) -> str:
-        return call_text(self.message)
+        return call_text(self)
 
     def __repr__(self) -> str:
-        return f"{call_text(self.message)} ({self.message.message_id})"
+        return f"{call_text(self)} ({self.message_id})"
