@@ -117,6 +117,15 @@ def _translation(client: Any, error: BaseException) -> BrokerError | None:
     return None
 
 
+def version_of(client: Any) -> str:
+    """Ask the server for its version; in a cluster that of one node. "" when it does not tell."""
+    with translated(client):
+        about = client.info("server")
+    if "redis_version" not in about and about:
+        about = next(iter(about.values()))  # a cluster: by node
+    return str(about.get("redis_version", ""))
+
+
 def client_at(client: Any, key: str) -> Any:
     """Return the client that reaches a key's server: in a cluster that of its node."""
     if hasattr(client, "connection_pool"):

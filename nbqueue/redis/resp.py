@@ -1,6 +1,6 @@
 """Reads and writes the protocol of Redis (RESP 2: https://redis.io/docs/latest/develop/reference/protocol-spec/).
 
-A subscriber reads without blocking, also over TLS, and from bytes that may end anywhere; the client library's
+A `Link` is read without blocking, also over TLS, and from bytes that may end anywhere; the client library's
 parsers can't be asked that in all their versions. Handed a buffer, `take` cuts the complete replies off it.
 """
 
