@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 #: Messages that are listed unless told otherwise.
 SHOWN = 50
-#: Messages that are read at once when all are meant.
-AT_ONCE = 1_000_000
 #: Characters of an id that are shown at least.
 SHORT_ID = 8
 
@@ -270,7 +268,7 @@ def _total(broker: Broker, names: Iterable[str]) -> int:
 
 def _find(broker: Broker, names: Iterable[str], message_ids: Iterable[str]) -> list[DeadLetter]:
     """Return the messages whose ids begin so. Ends the command when one isn't there or isn't the only one."""
-    everything = _latest(broker, names, AT_ONCE)
+    everything = _latest(broker, names, inspection.ALL)
     found: dict[str, DeadLetter] = {}
     for beginning in message_ids:
         letters = [letter for letter in everything if letter.id.startswith(beginning)]
@@ -294,7 +292,7 @@ def _apply(
     # A server may show a part at a time. Those that fail anew meanwhile are not meant.
     total, count = _total(broker, names), 0
     while count < total:
-        changed = change(broker, _latest(broker, names, AT_ONCE))
+        changed = change(broker, _latest(broker, names, inspection.ALL))
         if not changed:
             break
         count += changed

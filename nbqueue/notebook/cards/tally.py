@@ -224,7 +224,6 @@ class Pace:
     def __init__(self, now: float) -> None:
         self.began = self._last = now
         self._finished = 0
-
         self._sum = self._weight = 0.0
         self._end: float | None = None
 
