@@ -25,7 +25,7 @@ def environment(
 ) -> Environment:
     """An environment with the extra that the test's name ends with, and a way to the servers."""
     (extra,) = (name for name in (*EXTRAS, "all") if request.node.name == f"test_{name}_alone")
-    return Environment(tmp_path_factory.mktemp(extra), distributions.wheel, extra)
+    return Environment(tmp_path_factory.mktemp(extra), f"{distributions.wheel}[{extra}]")
 
 
 def test_every_extra_is_tried() -> None:
