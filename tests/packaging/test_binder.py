@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pika
 import pytest
@@ -99,7 +100,7 @@ class Session:
         self.variables |= {"HOME": str(folder), "SERVERS_FOLDER": str(folder / "servers")}
 
     @contextlib.contextmanager
-    def started(self, script: Path, command: str, **settings: object) -> Iterator[subprocess.Popen[str]]:
+    def started(self, script: Path, command: str, **settings: Any) -> Iterator[subprocess.Popen[str]]:
         process = subprocess.Popen(
             [str(script), "bash", "-c", command],
             stdin=subprocess.DEVNULL,
@@ -107,7 +108,7 @@ class Session:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            **settings,  # type: ignore[call-overload]
+            **settings,
         )
         try:
             yield process
@@ -129,16 +130,20 @@ def session() -> Iterator[Session]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def as_plain_user(session: Session) -> dict[str, Any]:
+    """Put `start` into the session's folder; return the settings of Popen with which a plain user runs it."""
+    shutil.copy(BINDER / "start", session.folder)
+    settings = {"env": {"PATH": "/usr/bin:/bin", **session.variables}, "cwd": session.folder}
+    if os.geteuid() != 0:
+        return settings
+    nobody = pwd.getpwnam("nobody")
+    os.chown(session.folder, nobody.pw_uid, nobody.pw_gid)
+    return {**settings, "user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
 def test_the_servers_start_for_a_plain_user(session: Session) -> None:
-    script = shutil.copy(BINDER / "start", session.folder)
-    user: dict[str, object] = {}
-    if os.geteuid() == 0:
-        nobody = pwd.getpwnam("nobody")
-        os.chown(session.folder, nobody.pw_uid, nobody.pw_gid)
-        user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-    variables = {"PATH": "/usr/bin:/bin", **session.variables}
     command = 'echo "$REDIS_URL $AMQP_URL $MEMCACHED_URL"; sleep 60'
-    with session.started(Path(script), command, env=variables, cwd=session.folder, **user) as process:
+    with session.started(session.folder / "start", command, **as_plain_user(session)) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         assert len(line.split()) == 3, line + session.logs()
@@ -150,6 +155,16 @@ def test_the_servers_start_for_a_plain_user(session: Session) -> None:
         memcached = Client(memcached_url.removeprefix("memcached://"))
         assert memcached.version()
         memcached.close()
+
+
+def test_a_server_that_does_not_start_is_named_and_the_rest_goes_on(session: Session) -> None:
+    session.variables["REDIS_PORT"] = "99999"
+    with session.started(session.folder / "start", "echo goes on", **as_plain_user(session)) as process:
+        output, _ = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0
+    log = session.folder / "servers" / "redis" / "log"
+    assert output.splitlines() == [f"redis does not answer: see {log}", "goes on"]
+    assert "port" in log.read_text().lower()
 
 
 @pytest.mark.soak
