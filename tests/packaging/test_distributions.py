@@ -109,3 +109,15 @@ def test_a_package_has_the_same_bounds_wherever_it_is_named() -> None:
                 bounds.setdefault(match[1], set()).add(match[2])
     assert {name: found for name, found in bounds.items() if len(found) > 1} == {}
     assert [name for name, found in bounds.items() if ">=" not in str(found)] == []
+
+
+def test_the_page_on_installing_names_the_lowest_versions() -> None:
+    page = (ROOT / "docs" / "how-to" / "install.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.+?) \|", page, re.M))
+    assert set(rows) == {*EXTRAS, "all"}
+    said = [(rows[name], requirement) for name, needed in EXTRAS.items() for requirement in needed]
+    said += [(page, requirement) for requirement in PROJECT["project"]["dependencies"]]
+    for text, requirement in said:
+        match = re.match(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", requirement)
+        assert match is not None, requirement
+        assert f"{match[1]} {match[2]}" in text, requirement

@@ -23,9 +23,9 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
 def environment(
     request: pytest.FixtureRequest, distributions: Distributions, tmp_path_factory: pytest.TempPathFactory
 ) -> Environment:
-    """An environment with the extra that the test's name ends with, and a way to the servers."""
+    """An environment with the extra that the name of the test names, and no other."""
     (extra,) = (name for name in (*EXTRAS, "all") if request.node.name == f"test_{name}_alone")
-    return Environment(tmp_path_factory.mktemp(extra), distributions.wheel, extra)
+    return Environment(tmp_path_factory.mktemp(extra), f"{distributions.wheel}[{extra}]")
 
 
 def test_every_extra_is_tried() -> None:

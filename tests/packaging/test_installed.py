@@ -15,11 +15,14 @@ from nbqueue.cli.app import COMMANDS
 from ..notebooks.conftest import ADD, Notebook
 from .conftest import EXTRAS, IMPORT_ALL, KERNEL, Distributions, Environment
 
+#: Environments are made in 7 s, and in several times that on a machine that is busy.
+pytestmark = pytest.mark.timeout(300)
+
 
 @pytest.fixture(scope="session")
 def bare(distributions: Distributions, tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """An environment with the wheel and no extra."""
-    return Environment(tmp_path_factory.mktemp("bare"), distributions.wheel)
+    return Environment(tmp_path_factory.mktemp("bare"), str(distributions.wheel))
 
 
 @pytest.fixture(scope="session")
