@@ -83,6 +83,19 @@ def place_drawings(app: Sphinx, name: str, source: list[str]) -> None:
     source[0] = diagrams.DIAGRAM.sub(drawn, source[0])
 
 
+def light_and_dark(app: Sphinx, name: str, source: list[str]) -> None:
+    """Beside each picture in light, have the one in dark; readers see that of their theme."""
+
+    def both(found: re.Match[str]) -> str:
+        alternative, path = found.groups()
+        return "\n\n".join(
+            f"```{{image}} {path}-{theme}.png\n:alt: {alternative}\n:class: only-{theme}\n```"
+            for theme in ("light", "dark")
+        )
+
+    source[0] = re.sub(r"^!\[(.+)\]\((.+)-light\.png\)$", both, source[0], flags=re.M)
+
+
 def lead_links(app: Sphinx, name: str, source: list[str]) -> None:
     """Lead links that are right in the checkout to where things are on the site.
 
@@ -98,6 +111,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("builder-inited", copy_notebooks)
     app.connect("source-read", lead_links)
     app.connect("source-read", place_drawings)
+    app.connect("source-read", light_and_dark)
     for language in ("mermaid", "conf"):
         app.add_lexer(language, TextLexer)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

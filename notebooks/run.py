@@ -80,8 +80,8 @@ def show(cell: Any, **_: Any) -> None:
 
 
 def catch_up(client: NotebookClient, notebook: Any) -> None:
-    """Take in what cards still have to show: they are redrawn four times a second."""
-    notebook.cells.append(nbformat.v4.new_code_cell("import time; time.sleep(1)"))
+    """Take in what cards still have to show: after 2 s without news they look whether results are there."""
+    notebook.cells.append(nbformat.v4.new_code_cell("import time; time.sleep(4)"))
     client.execute_cell(notebook.cells[-1], len(notebook.cells) - 1)
     notebook.cells.pop()
 

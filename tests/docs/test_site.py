@@ -101,6 +101,11 @@ def _address(page: str) -> str:
     return "#" if page == "docs/index.md" else page.removeprefix("docs/").removesuffix("md") + "html"
 
 
+def test_pictures_of_notebooks_are_those_of_the_theme(site: Path) -> None:
+    shown = _Page((site / "index.html").read_text()).references
+    assert {"_images/dashboard-light.png", "_images/dashboard-dark.png"} <= shown
+
+
 def test_the_notebooks_are_shown_with_their_outputs(site: Path) -> None:
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
         assert "cell_output" in (site / "tutorials" / f"{notebook.stem}.html").read_text()

@@ -14,7 +14,7 @@ from nbqueue.broker import Broker, from_url
 from nbqueue.message import Message
 from nbqueue.notebook import markup, stylesheet
 from nbqueue.notebook.cards import trace
-from nbqueue.notebook.cards.message import OUTPUT_HEAD, OUTPUT_TAIL, shortened
+from nbqueue.notebook.cards.message import OUTPUT_HEAD, OUTPUT_TAIL, MessageCard, shortened
 from nbqueue.notebook.cards.tally import Pace, Tally, parts_of
 from nbqueue.notebook.cards.value import SHOWN, SHOWN_LINES, pretty
 from nbqueue.notebook.cards.words import duration, ordinal, roughly
@@ -166,6 +166,40 @@ def test_a_pipeline_counts_as_one(broker: Broker) -> None:
     states.update([{"message_id": second.message_id, "state": "cancelled"}])
     tally.look(1)
     assert (tally.counts["cancelled"], tally.counts["pending"]) == (1, 1)
+
+
+def test_what_a_killed_worker_had_not_told_is_known_by_the_results(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its states are behind its results; nobody writes the rest once it is gone."""
+    broker = from_url(redis_url, profile=True)
+    messages = sent(broker, 3)
+    states, results = broker.get_state().backend, broker.get_results_backend()
+    states.update([{"message_id": messages[0].message_id, "state": "running"}])
+    states.update([{"message_id": messages[1].message_id, "state": "pending"}])
+    states.update([{"message_id": messages[2].message_id, "state": "running"}])
+    states.flush()
+    results.store_result(messages[0], 1, 60_000)
+    results.store_exception(messages[1], ValueError("no"), 60_000)
+    tally, card = Tally(broker, list(messages)), MessageCard(messages[0])
+    records = states.get_many([messages[0].message_id])
+    tally.look(1)
+    card.look(records)
+    assert (tally.finished, card.state) == (0, "running")
+
+    monkeypatch.setattr("nbqueue.notebook.cards.tally.QUIET", -1)
+    monkeypatch.setattr("nbqueue.notebook.cards.message.QUIET", -1)
+    monkeypatch.setattr("nbqueue.notebook.cards.message.RECORD_LAG", -1)
+    assert tally.look(1)
+    assert (tally.counts["done"], tally.counts["failed"], tally.counts["running"]) == (1, 1, 1)
+    assert tally.failures == {"ValueError: no": [1, "work(1)"]}
+    assert not tally.final
+    assert card.look(records)
+    assert (card.state, card.final) == ("done", True)
+    results.store_result(messages[2], 1, 60_000)
+    tally.look(1)
+    assert tally.final
+    broker.close()
 
 
 def test_the_time_left_is_told_after_some_have_finished_and_does_not_jitter() -> None:

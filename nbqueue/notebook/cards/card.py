@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 Records = Mapping[str, "MessageRecord"]
 
+#: Seconds without news of a message on a server after which its result is asked for. Workers write states a
+#: moment later than results: one that is killed may leave a message that has ended without a final record.
+QUIET = 2.0
+
 
 class Card:
     """What is shown of one thing."""

@@ -13,7 +13,7 @@ from ...embedded import EmbeddedBroker
 from ...inspection import is_lost
 from ..markup import Markup, element, escape, joined, plain_output, visible
 from . import trace
-from .card import Card, Outcome, Records, states_of
+from .card import QUIET, Card, Outcome, Records, states_of
 from .value import pretty
 from .words import as_of, chip, counted, duration, ordinal
 
@@ -34,7 +34,7 @@ OUTPUT_HEAD, OUTPUT_TAIL = 1_000, 3_000
 OUTCOME_LAG = 2.0
 #: Seconds for which the record of a message that has ended may be late.
 RECORD_LAG = 0.5
-#: Seconds between two questions for the result of a message of which no record is known.
+#: Seconds between two questions for the result of a message of which no record is known, or no news.
 ASK_EVERY = 2.0
 #: Characters of an error that are shown.
 ERROR_SHOWN = 1_000
@@ -62,6 +62,7 @@ class MessageCard(Card):
         self._seen: tuple[object, ...] = ()
         self._ended = math.inf
         self._asked = -math.inf
+        self._news = time.monotonic()
         self._close: Callable[[], None] | None = None
 
     def ids(self) -> tuple[str]:
@@ -99,12 +100,14 @@ class MessageCard(Card):
         told = None if record is None else (record.retries, record.progress, record.error)
         seen = (self.state, self.final, self._printed(), told)
         before, self._seen = self._seen, seen
+        if before != seen:
+            self._news = time.monotonic()
         return before != seen
 
     def _state(self, record: MessageRecord | None) -> str:
         if record is not None and record.final:
             return self._end(record.state)
-        if record is None and self._may_ask():
+        if (record is None or self._is_quiet()) and self._may_ask():
             outcome = self.outcome or Outcome(self.message, self.broker)
             if outcome.there:
                 return self._end_without_record(outcome)
@@ -114,6 +117,10 @@ class MessageCard(Card):
         if record is not None:
             return record.state
         return "pending" if self.message.queue_name == q_name(self.message.queue_name) else "delayed"
+
+    def _is_quiet(self) -> bool:
+        """Whether nothing was heard for long: a worker that was killed may not have told of the end."""
+        return self.broker.remote and time.monotonic() > self._news + QUIET
 
     def _may_ask(self) -> bool:
         """Whether to ask for a result though there is no record: nobody keeps states, or not for so many."""

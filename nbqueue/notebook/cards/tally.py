@@ -2,7 +2,7 @@
 
 Messages that have ended are not looked at again. Of the others those that were sent first are looked at
 first, a chunk in one exchange, for as long as some of them have ended; then the rest in turn, as far as the
-time allows. A message of which no record is known any more is counted by its result.
+time allows. A message of which no record is known any more, or no news for long, is counted by its result.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ...composition import group, pipeline
 from ...embedded import EmbeddedBroker
 from ...inspection import is_lost
 from ...message import Message
-from .card import Outcome, states_of
+from .card import QUIET, Outcome, states_of
 
 if TYPE_CHECKING:
     from ...broker import Broker
@@ -82,6 +82,9 @@ class Tally:
         #: Where those are that are open and not pending, by the id of their present message.
         self._states: dict[str, str] = {}
         self._cursor = 0
+        #: When something had last changed, and whose result is asked for next when nothing does.
+        self._news = time.monotonic()
+        self._next = 0
         self._results: HandleBackend | None = None
         self._durations = array("d")
 
@@ -124,6 +127,11 @@ class Tally:
         self._cursor = max(self._cursor, position)
         while self._cursor < len(self._open) and time.monotonic() < deadline:
             self._cursor += CHUNK - self._look_at(self._cursor, states, deadline)
+        if self.broker.remote and time.monotonic() > self._news + QUIET:
+            self._ask_for_results(deadline)
+            self._news = time.monotonic()  # not at every look: there may be many, and slow
+        if self._moved:
+            self._news = time.monotonic()
         if self._open and is_lost(self.broker):
             self.lost = True
         self.behind = self._moved or self._cursor < len(self._open)
@@ -154,6 +162,18 @@ class Tally:
                 still_open.append(part)
         self._open[position : position + CHUNK] = still_open
         return len(chunk) - len(still_open)
+
+    def _ask_for_results(self, deadline: float) -> None:
+        """Look for the outcomes of open messages, one after the other, as far as the time allows."""
+        for _ in range(len(self._open)):
+            self._next %= len(self._open)
+            part = self._open[self._next]
+            if self._end_by_outcome(part, _message(part)):
+                del self._open[self._next]
+            else:
+                self._next += 1
+            if time.monotonic() > deadline:
+                break
 
     def _end_by(self, record: MessageRecord, part: Message[Any] | _Track, message: Message[Any]) -> bool:
         """Take in a final record; return whether that ends what the message is part of."""
