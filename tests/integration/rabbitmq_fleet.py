@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,16 +20,14 @@ from typing import Any
 
 import pika
 
-import nbqueue
 from nbqueue import Worker
 from nbqueue.brokers.rabbitmq import RabbitmqBroker
 
 from ..contract.conftest import wait_until
+from .fleet import QUEUE, ROOT, noting, now, wire
 
-ROOT = Path(__file__).parents[2]
 #: Seconds for what has to happen at all.
 DEADLINE = 60.0
-QUEUE = "work"
 
 
 class WorkerProcess:
@@ -186,40 +183,6 @@ class Fleet:
         if self._connection is not None:
             with contextlib.suppress(pika.exceptions.AMQPError):
                 self._connection.close()
-
-
-def wire(actor: str, *args: Any, queue: str = QUEUE, **fields: Any) -> bytes:
-    """Return a message as a foreign program writes it."""
-    return json.dumps(
-        {
-            "queue_name": queue,
-            "actor_name": actor,
-            "args": list(args),
-            "kwargs": {},
-            "options": {},
-            "message_id": str(uuid.uuid4()),
-            "message_timestamp": int(time.time() * 1000),
-            **fields,
-        }
-    ).encode()
-
-
-def noting(
-    broker: RabbitmqBroker, queue: str = QUEUE, **options: Any
-) -> tuple[nbqueue.Actor[[int], None], list[int]]:
-    """Return an actor `note` of this process and the list in which it notes its arguments."""
-    seen: list[int] = []
-
-    @nbqueue.actor(broker=broker, queue_name=queue, actor_name="note", max_retries=0, **options)
-    def note(number: int) -> None:
-        seen.append(number)
-
-    return note, seen
-
-
-def now() -> int:
-    """Milliseconds since the epoch."""
-    return int(time.time() * 1000)
 
 
 def links(server: Any, vhost_url: str) -> list[dict[str, Any]]:

@@ -24,10 +24,9 @@ from nbqueue import Worker
 from nbqueue.brokers.redis import RedisBroker
 
 from ..contract.conftest import wait_until
+from .fleet import QUEUE, ROOT, noting, now, wire
 
-ROOT = Path(__file__).parents[2]
 DEADLINE = 30.0
-QUEUE = "work"
 
 
 class WorkerProcess:
@@ -210,40 +209,6 @@ class Fleet:
         for broker in self.brokers:
             broker.close()
         self.client.close()
-
-
-def wire(actor: str, *args: Any, queue: str = QUEUE, **fields: Any) -> bytes:
-    """Return a message as a foreign program writes it."""
-    return json.dumps(
-        {
-            "queue_name": queue,
-            "actor_name": actor,
-            "args": list(args),
-            "kwargs": {},
-            "options": {},
-            "message_id": str(uuid.uuid4()),
-            "message_timestamp": int(time.time() * 1000),
-            **fields,
-        }
-    ).encode()
-
-
-def noting(
-    broker: RedisBroker, queue: str = QUEUE, **options: Any
-) -> tuple[nbqueue.Actor[[int], None], list[int]]:
-    """Return an actor `note` of this process and the list in which it notes its arguments."""
-    seen: list[int] = []
-
-    @nbqueue.actor(broker=broker, queue_name=queue, actor_name="note", max_retries=0, **options)
-    def note(number: int) -> None:
-        seen.append(number)
-
-    return note, seen
-
-
-def now() -> int:
-    """Milliseconds since the epoch."""
-    return int(time.time() * 1000)
 
 
 __all__ = ["DEADLINE", "QUEUE", "ROOT", "Fleet", "WorkerProcess", "noting", "now", "wait_until", "wire"]

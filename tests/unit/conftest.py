@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+import nbqueue
 import nbqueue.broker
-from nbqueue import Broker, Worker
+from nbqueue import Actor, Broker, Worker
 from nbqueue.brokers.stub import StubBroker
 from nbqueue.message import get_encoder, set_encoder
 from nbqueue.middleware import Middleware, TimeLimit, default_middleware
@@ -72,6 +73,29 @@ def results(broker: StubBroker) -> StubBackend:
     backend = StubBackend()
     broker.add_middleware(Results(backend=backend))
     return backend
+
+
+@pytest.fixture
+def add(broker: StubBroker) -> Actor[[int, int], int]:
+    """An actor of the broker."""
+
+    @nbqueue.actor
+    def add(x: int, y: int) -> int:
+        return x + y
+
+    return add
+
+
+@pytest.fixture
+def seen() -> list[Any]:
+    """What `note` was called with."""
+    return []
+
+
+@pytest.fixture
+def note(broker: StubBroker, seen: list[Any]) -> Actor[[Any], None]:
+    """An actor of the broker that notes its argument."""
+    return nbqueue.actor(actor_name="note")(seen.append)
 
 
 @pytest.fixture

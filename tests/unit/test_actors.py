@@ -14,16 +14,6 @@ from nbqueue.brokers.stub import StubBroker
 
 from .conftest import eventually
 
-
-@pytest.fixture
-def add(broker: StubBroker) -> Actor[[int, int], int]:
-    @nbqueue.actor
-    def add(x: int, y: int) -> int:
-        return x + y
-
-    return add
-
-
 # -- defining -----------------------------------------------------------------------------------------
 
 

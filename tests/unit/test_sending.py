@@ -19,15 +19,6 @@ def queued(broker: StubBroker) -> int:
     return sum(queue.qsize() for queue in broker.queues.values())
 
 
-@pytest.fixture
-def add(broker: StubBroker) -> Actor[[int, int], int]:
-    @nbqueue.actor
-    def add(x: int, y: int) -> int:
-        return x + y
-
-    return add
-
-
 def test_calling_runs_the_function_here_and_enqueues_nothing(
     broker: StubBroker, add: Actor[[int, int], int], caplog: pytest.LogCaptureFixture
 ) -> None:

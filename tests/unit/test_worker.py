@@ -39,16 +39,6 @@ def blocker() -> Any:
     blocker.released.set()
 
 
-@pytest.fixture
-def seen() -> list[Any]:
-    return []
-
-
-@pytest.fixture
-def note(broker: StubBroker, seen: list[Any]) -> Actor[[Any], None]:
-    return nbqueue.actor(actor_name="note")(seen.append)
-
-
 # -- starting and stopping ----------------------------------------------------------------------------
 
 

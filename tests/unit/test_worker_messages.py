@@ -18,16 +18,6 @@ from nbqueue.worker import has_results_middleware
 JOIN = 10_000
 
 
-@pytest.fixture
-def seen() -> list[Any]:
-    return []
-
-
-@pytest.fixture
-def note(broker: StubBroker, seen: list[Any]) -> Actor[[Any], None]:
-    return nbqueue.actor(actor_name="note")(seen.append)
-
-
 def test_ready_messages_run_by_priority_then_in_the_order_they_came(
     broker: StubBroker,
     start_worker: Callable[..., Worker],
