@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -21,7 +23,9 @@ class Notebook:
     """
 
     def __init__(self, python: str = sys.executable, **settings: Any) -> None:
-        self.manager = KernelManager()
+        # By sockets in a folder: ports that are chosen and then listened on may be another's by then.
+        self.folder = tempfile.TemporaryDirectory(prefix="kernel-")
+        self.manager = KernelManager(transport="ipc", ip=os.path.join(self.folder.name, "socket"))
         self.manager._kernel_spec = KernelSpec(
             argv=[python, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
             display_name="test",
@@ -108,6 +112,7 @@ class Notebook:
     def close(self) -> None:
         self.client.stop_channels()
         self.manager.shutdown_kernel(now=True)
+        self.folder.cleanup()
 
 
 def state_of(forms: dict[str, str]) -> str:
