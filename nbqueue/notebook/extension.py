@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..broker import get_broker
+from ..broker import Broker, get_broker
 from ..embedded import EmbeddedBroker
 from . import dashboard, display, redefining
 from .cards import Cards
@@ -58,6 +58,11 @@ class Session:
 
 
 _session: Session | None = None
+
+
+def wait_for_cards(broker: Broker, timeout: float) -> bool:
+    """Wait up to so many seconds until the cards of a broker are final; return whether they are."""
+    return _session is None or _session.cards.live.wait(broker, timeout)
 
 
 def load(shell: InteractiveShell) -> None:

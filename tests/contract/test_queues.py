@@ -9,8 +9,9 @@ from contextlib import closing
 import pytest
 
 from nbqueue import Broker, MessageProxy, QueueJoinTimeout, QueueNotFound
+from nbqueue.testing import settle
 
-from .conftest import BrokerAdapter, ids, message_to, take, wait_until
+from .conftest import BrokerAdapter, StartWorker, ids, message_to, noting_actor, take, wait_until
 
 
 def test_an_enqueued_message_is_consumed_unchanged_and_acknowledged(broker: Broker, queue: str) -> None:
@@ -259,3 +260,12 @@ def test_queues_that_are_there_are_known_unless_no_server_can_list_them(
     assert known == ({queue, delayed} if adapter.lists_queues else None)
     if asked is not broker:
         asked.close()
+
+
+def test_settling_waits_for_all_that_was_sent(broker: Broker, queue: str, start_worker: StartWorker) -> None:
+    note, seen = noting_actor(broker, queue)
+    for number in range(20):
+        note.send_with_options(args=(number,), delay=None if number % 5 else 30)
+    start_worker()
+    settle(broker=broker)
+    assert sorted(seen) == list(range(20))

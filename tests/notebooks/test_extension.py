@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .conftest import ADD, Notebook
+from .conftest import ADD, Notebook, state_of
 
 THREADS = """
 import threading
@@ -118,3 +118,12 @@ def test_results_of_the_broker_in_this_kernel_can_be_kept_nowhere_else(loaded: N
     shown = loaded.run("%nbqueue use stub:// --results redis://localhost")
     assert "keeps its results and message states in this process" in shown.stdout
     assert loaded.run("add.send(1, 2).get_result()").result == "3"
+
+
+def test_when_all_has_settled_cells_show_how_it_ended(loaded: Notebook) -> None:
+    loaded.run("import time\nslow = nbqueue.actor(actor_name='slow')(lambda: time.sleep(0.5))")
+    shown = loaded.run("slow.send()")
+    assert state_of(shown.data) != "done"
+    left = "from nbqueue.notebook import extension; len(extension._session.cards.live)"
+    assert loaded.run(f"from nbqueue.testing import settle; settle()\n{left}").result == "0"
+    assert state_of(loaded.now(shown)) == "done"

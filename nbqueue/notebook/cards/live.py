@@ -85,6 +85,14 @@ class LiveCards(Task):
         if self._cards:
             self.thread.run_now(self, AT_THE_END)
 
+    def wait(self, broker: Broker, timeout: float) -> bool:
+        """Wait up to so many seconds until a broker's cards show how they ended; return whether they do."""
+        deadline = time.monotonic() + timeout
+        with self._lock:
+            cards = [live for live in self._cards if live.card.broker is broker]
+        self.touch()
+        return all(live.over.wait(max(0.0, deadline - time.monotonic())) for live in cards)
+
     def __len__(self) -> int:
         return len(self._cards)
 
