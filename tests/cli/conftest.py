@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ import pytest
 
 from nbqueue import Broker, Message
 from nbqueue.broker import from_url
+
+from ..waiting import eventually as eventually
 
 #: Seconds after which a condition that should hold counts as never coming true.
 DEADLINE = 30.0
@@ -33,15 +35,6 @@ PRCTL = ctypes.CDLL(None).prctl
 PR_SET_PDEATHSIG = 1
 #: What an environment may have that changes how runs behave.
 VARIABLES = ("NBQUEUE_BROKER_URL", "NBQUEUE_RESULTS_URL", "NBQUEUE_STATE_URL", "NBQUEUE_NAMESPACE")
-
-
-def eventually(condition: Callable[[], Any], what: Callable[[], str] | str, seconds: float = DEADLINE) -> Any:
-    """Wait until the condition holds, and return what it gave; fail after the deadline."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"not in time: {what() if callable(what) else what}"
-        time.sleep(0.01)
-    return found
 
 
 def lives(pid: int) -> bool:

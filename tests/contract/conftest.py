@@ -20,6 +20,8 @@ from nbqueue.brokers.rabbitmq import RabbitmqBroker
 from nbqueue.brokers.redis import RedisBroker
 from nbqueue.brokers.stub import StubBroker
 
+from ..waiting import eventually
+
 
 class BrokerAdapter:
     """Base of the adapters: what a test needs of a broker beyond its contract."""
@@ -179,12 +181,9 @@ ADAPTERS: list[type[BrokerAdapter]] = [StubAdapter, RedisAdapter, RabbitmqAdapte
 StartWorker = Callable[..., Worker]
 
 
-def wait_until(condition: Callable[[], object], timeout: float = 10) -> None:
+def wait_until(condition: Callable[[], object], timeout: float = 15) -> None:
     """Wait until the condition holds; fail when it doesn't within `timeout` seconds."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"The condition did not come true within {timeout} s."
-        time.sleep(0.002)
+    eventually(condition, seconds=timeout)
 
 
 def take(consumer: Consumer, count: int, timeout: float = 10) -> list[MessageProxy]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,8 @@ from nbqueue.rate_limits import (
     WindowRateLimiter,
 )
 from nbqueue.rate_limits.backends import MemcachedBackend, RedisBackend, StubBackend
+
+from ..waiting import eventually
 
 MINUTE = 60_000
 
@@ -91,13 +92,6 @@ def backend(kind: Kind, request: pytest.FixtureRequest) -> RateLimiterBackend:
 @pytest.fixture
 def key() -> str:
     return f"limit-{uuid.uuid4().hex}"
-
-
-def eventually(condition: Callable[[], object], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition never came true"
-        time.sleep(0.002)
 
 
 def room(backend: RateLimiterBackend, key: str, maximum: int = 50) -> int:

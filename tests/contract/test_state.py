@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from typing import Any
@@ -15,6 +14,8 @@ import pytest
 from nbqueue import Message
 from nbqueue.state import MessageRecord, StateBackend
 from nbqueue.state.backends import RedisBackend, StubBackend
+
+from ..waiting import eventually
 
 
 class Kind:
@@ -80,13 +81,6 @@ def other(kind: Kind) -> Iterator[StateBackend]:
 
 def state(backend: StateBackend, message_id: str) -> str:
     return backend.get_many([message_id])[message_id].state
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "the condition never came true"
-        time.sleep(0.002)
 
 
 # -- records ----------------------------------------------------------------------------------------------

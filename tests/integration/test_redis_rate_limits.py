@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,6 +19,7 @@ from nbqueue.rate_limits import Barrier, ConcurrentRateLimiter, WindowRateLimite
 from nbqueue.rate_limits.backends import RedisBackend
 
 from ..servers import RedisServer, free_port
+from ..waiting import eventually
 
 MINUTE = 60_000
 
@@ -37,13 +37,6 @@ def backend(redis_url: str) -> RedisBackend:
 @pytest.fixture
 def key() -> str:
     return f"limit-{uuid.uuid4().hex}"
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "the condition never came true"
-        time.sleep(0.002)
 
 
 def blocked(client: Any) -> int:

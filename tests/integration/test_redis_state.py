@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -24,6 +24,7 @@ from nbqueue.state.backends import RedisBackend
 from nbqueue.state.backends.redis import writer as writer_module
 
 from ..servers import RedisServer, free_port
+from ..waiting import eventually
 
 DAY = 86_400_000
 
@@ -45,13 +46,6 @@ def server() -> Iterator[RedisServer]:
     """A server that a test may harm, and that keeps what it was told."""
     with RedisServer(appendonly=True) as server:
         yield server
-
-
-def eventually(condition: Callable[[], object], seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition never came true"
-        time.sleep(0.002)
 
 
 def merges(client: Any) -> int:

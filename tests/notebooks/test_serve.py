@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ..servers import RedisServer
+from ..waiting import eventually
 from .conftest import Notebook
 
 TASKS = """
@@ -50,13 +50,6 @@ def serve(notebook: Notebook, arguments: str) -> int:
     found = re.search(r"pid (\d+)\. %nbqueue stop ends it", shown.stdout)
     assert found, shown.stdout + shown.error
     return int(found[1])
-
-
-def eventually(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not in time: {what}"
-        time.sleep(0.02)
 
 
 def lives(pid: int) -> bool:

@@ -1,9 +1,8 @@
-"""What the unit tests share: brokers in memory, workers that are always stopped, waiting with a deadline."""
+"""What the unit tests share: brokers in memory, workers that are always stopped, actors."""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,16 +17,10 @@ from nbqueue.middleware import Middleware, TimeLimit, default_middleware
 from nbqueue.results import Results
 from nbqueue.results.backends import StubBackend
 
+from ..waiting import eventually as eventually
+
 #: Seconds after which a condition that should hold counts as never coming true.
 DEADLINE = 10.0
-
-
-def eventually(condition: Callable[[], object], message: str = "the condition never came true") -> None:
-    """Wait until the condition holds; fail after the deadline."""
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, message
-        time.sleep(0.002)
 
 
 def nbqueue_threads() -> list[str]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -13,6 +12,8 @@ from nbqueue import inspection
 from nbqueue.embedded import EmbeddedBroker
 from nbqueue.results import ResultFailure
 
+from ..waiting import eventually
+
 
 @pytest.fixture
 def broker() -> Iterator[EmbeddedBroker]:
@@ -20,13 +21,6 @@ def broker() -> Iterator[EmbeddedBroker]:
     broker.threads = 2
     yield broker
     broker.stop()
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "the condition never came true"
-        time.sleep(0.002)
 
 
 @pytest.mark.parametrize("limit", [None, 1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,6 +16,8 @@ from nbqueue.brokers.stub import StubBroker
 from nbqueue.embedded import EmbeddedBroker
 from nbqueue.errors import ResultFailure
 from nbqueue.threading import Cancelled
+
+from ..waiting import eventually
 
 
 @pytest.fixture
@@ -40,13 +42,6 @@ class Gate:
         deadline = time.monotonic() + 20
         while not self.opened.is_set() and time.monotonic() < deadline:
             time.sleep(0.002)  # Python code, which can be interrupted
-
-
-def eventually(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 def test_a_message_goes_from_pending_over_running_to_done(session: EmbeddedBroker) -> None:

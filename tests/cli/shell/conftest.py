@@ -15,7 +15,6 @@ import subprocess
 import sys
 import termios
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,8 @@ import pytest
 import nbqueue
 from nbqueue import Broker, Message, Worker, inspection
 from nbqueue.broker import from_url
+
+from ...waiting import eventually as eventually
 
 ROOT = Path(__file__).parents[3]
 #: Seconds after which a command, or a condition, counts as never coming to its end.
@@ -50,15 +51,6 @@ def fail(text):
 def forget():
     pass
 """
-
-
-def eventually(condition: Callable[[], Any], what: str) -> Any:
-    """Wait until the condition holds, and return what it gave; fail after the deadline."""
-    deadline = time.monotonic() + DEADLINE
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"not in time: {what}"
-        time.sleep(0.01)
-    return found
 
 
 def bury(broker: Broker, queue: str, *ids: str) -> None:
