@@ -13,6 +13,8 @@ STAMPS := $(VENV)/stamps
 ARGS ?=
 # Tests mostly wait, for servers and for each other: more processes than cores.
 JOBS ?= 4
+# Of `make versions`: the lowest that pyproject.toml allows, or `highest`.
+RESOLUTION ?= lowest-direct
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -40,6 +42,10 @@ soak: $(STAMPS)/test services  ## run the long tests: crashes, idling, memory
 .PHONY: bench
 bench: $(STAMPS)/notebook  ## measure nbqueue beside its peers (ARGS="redis" for those on Redis)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: versions
+versions: services  ## test with other versions: RESOLUTION=lowest-direct (or highest) PYTHON=python3.10
+	@PYTHON="$(PYTHON)" JOBS="$(JOBS)" tools/versions $(RESOLUTION) $(ARGS)
 
 .PHONY: lint
 lint: $(STAMPS)/lint  ## check format, style and types

@@ -14,7 +14,7 @@ def main() -> int:
     try:
         from gevent import monkey
     except ImportError:
-        print('nbqueue-gevent needs gevent: pip install "nbqueue[gevent]"', file=sys.stderr)
+        print('nbqueue-gevent needs gevent: pip install "nbqueue[gevent]".', file=sys.stderr)
         return 1
     if not getattr(sys, "_is_gil_enabled", lambda: True)():
         warnings.warn("gevent does not use an interpreter without a global lock well.", RuntimeWarning, 2)

@@ -19,7 +19,7 @@ from .output import Outputs, RoutedStream
 VARIABLE, ASKED = "NBQUEUE_OUTPUT", "results"
 #: Characters that are kept of each message, and of how many messages.
 TAIL, KEPT_MESSAGES = 8 * 1024, 1000
-#: Loggers that repeat what was printed (with JSON logs), and the worker's own.
+#: Loggers that repeat what was printed, with JSON logs.
 _REPEATED = ("stdout", "stderr")
 
 

@@ -1,4 +1,4 @@
-"""Small facts shared by several rooms: the clock on the wire, queue names, back-off, joining queues."""
+"""Small facts shared by several rooms: times on the wire, queue names, back-off, joining queues."""
 
 from __future__ import annotations
 
@@ -18,6 +18,20 @@ T = TypeVar("T")
 def current_millis() -> int:
     """Return milliseconds since the epoch, as they travel in messages."""
     return int(time.time() * 1000)
+
+
+#: The latest due time (ms since the epoch) that is told apart from others.
+LATEST_ETA = 10**15
+
+
+def eta_of(value: Any) -> int | float | None:
+    """Return a due time (ms since the epoch) as the clock may reach it; None for what is no number.
+
+    What JSON can say may be more than a float can.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
+        return None
+    return min(max(value, 0), LATEST_ETA)
 
 
 def getenv_int(name: str) -> int | None:

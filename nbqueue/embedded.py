@@ -25,7 +25,7 @@ from .logging import get_logger
 from .message import Message
 from .results.backends.stub import HandleBackend
 from .running import is_interactive, running_message
-from .session import session_middleware
+from .session import session_middleware, warn_of_unused_urls
 from .worker import Worker
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ class EmbeddedBroker(StubBroker):
                 self.threads = threads or self.threads
                 if not self._booted:
                     self._booted = True
+                    warn_of_unused_urls()
                     self.emit_after("process_boot")
                 self.worker = Worker(self, worker_threads=self.threads)
                 self.worker.start()

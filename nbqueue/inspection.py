@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Seconds for which a server may keep silent when it is asked for the first time.
 PATIENCE = 9.0
+#: More dead letters than anybody has: to be asked for when all are meant.
+ALL = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -183,9 +185,7 @@ def find_dead(broker: Broker, id_prefix: str, queue_name: str | None = None) -> 
       LookupError: none does, or several do.
     """
     found = [
-        letter
-        for letter in dead_letters(broker, queue_name, limit=1_000_000)
-        if letter.id.startswith(id_prefix)
+        letter for letter in dead_letters(broker, queue_name, limit=ALL) if letter.id.startswith(id_prefix)
     ]
     if len(found) != 1:
         what = "No dead letter has" if not found else f"{len(found)} dead letters have"
@@ -275,8 +275,6 @@ def _embedded_queues(broker: EmbeddedBroker) -> list[QueueStatus]:
 
 def is_lost(broker: Broker) -> bool:
     """Whether nobody will run what waits at a broker: it was in this process, and another took its place."""
-    from . import broker as brokers
-
     return isinstance(broker, EmbeddedBroker) and broker.stopped and brokers.global_broker is not broker
 
 

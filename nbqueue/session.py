@@ -3,7 +3,7 @@
 Every broker that nbqueue itself makes carries the profile: it stores results, keeps the state of messages,
 runs async actors and group callbacks. What a URL doesn't say comes from the environment:
 `NBQUEUE_RESULTS_URL`, `NBQUEUE_STATE_URL` and `NBQUEUE_NAMESPACE`; results and state of a Redis broker
-default to its own server.
+default to its own server. A broker in memory keeps them in its process.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from .logging import get_logger
 from .middleware import AsyncIO, CurrentMessage, GroupCallbacks, Middleware, Retries, default_middleware
 from .rate_limits.backends import StubBackend as StubLimits
 from .results import Results
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from .rate_limits import RateLimiterBackend
     from .results import ResultBackend
     from .state import StateBackend
+
+logger = get_logger(__name__)
 
 DEFAULT_NAMESPACE = "dramatiq"
 BROKER_SCHEMES = ("redis", "rediss", "unix", "amqp", "amqps", "stub")
@@ -60,12 +63,18 @@ def broker_from_url(
     Parameters:
       results_url, state_url: where the profile keeps results and states; by default what the environment
         says, or else the broker's own server.
+
+    Raises:
+      ValueError: a URL that can't be, or that a broker in memory would not use.
     """
     check_broker_url(url)
     scheme = _scheme(url)
     if scheme == "stub":
         from .brokers.stub import StubBroker
 
+        check_kept_in_memory(results_url, state_url)
+        if profile:
+            warn_of_unused_urls()
         broker: Broker = StubBroker(middleware=session_middleware() if profile else None)
     elif scheme in ("redis", "rediss", "unix"):
         broker = _redis_broker(url, profile, results_url, state_url)
@@ -98,6 +107,26 @@ def check_state_url(url: str) -> None:
     if _scheme(url) not in STATE_SCHEMES:
         raise ValueError(
             f"Message states can't be kept in {_scheme(url) + '://'!r}. Use redis://, rediss:// or stub://."
+        )
+
+
+def check_kept_in_memory(*urls: str | None) -> None:
+    """Raise ValueError when results or states of a broker in memory are to be kept somewhere else."""
+    if any(url is not None and _scheme(url) != "stub" for url in urls):
+        raise ValueError(
+            "The broker in memory keeps its results and message states in this process: "
+            "leave out their URLs, or use a broker on a server."
+        )
+
+
+def warn_of_unused_urls() -> None:
+    """Log a warning when the environment says where results or states are, and the broker is in memory."""
+    urls = {name: os.environ.get(name) for name in ("NBQUEUE_RESULTS_URL", "NBQUEUE_STATE_URL")}
+    if unused := [name for name, url in urls.items() if url and not url.startswith("stub:")]:
+        logger.warning(
+            "The broker in memory keeps its results and message states in this process: %s without effect. "
+            "Set NBQUEUE_BROKER_URL to use a server.",
+            f"{' and '.join(unused)} {'is' if len(unused) == 1 else 'are'}",
         )
 
 

@@ -14,7 +14,7 @@ from fnmatch import fnmatch
 try:
     from watchfiles import Change, watch
 except ImportError as error:
-    raise ImportError('Watching files needs watchfiles: pip install "nbqueue[watch]"') from error
+    raise ImportError('Watching files needs watchfiles: pip install "nbqueue[watch]".') from error
 
 from .logging import get_logger
 

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import inspection
+from ..calls import call_text
+from ..common import q_name
 from ..dead_letters import DeadLetter
-from ..state.latest import call_text
 from . import exit_codes
+from .app import did_you_mean
 from .connecting import Place, Trouble, takes_place, takes_queues
 from .printing import ago, cell, console, counted, print_json, table, visible, visible_lines
 
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
 
 #: Messages that are listed unless told otherwise.
 SHOWN = 50
-#: Messages that are read at once when all are meant.
-AT_ONCE = 1_000_000
 #: Characters of an id that are shown at least.
 SHORT_ID = 8
 
@@ -71,7 +71,7 @@ Examples:
 def list_failed(place: Place, queues: tuple[str, ...], limit: int, as_json: bool) -> None:
     """List the messages that failed, the latest first."""
     with place.open() as broker:
-        names = place.declare(broker, queues)
+        names = _queues(place, broker, queues)
         letters = _latest(broker, names, limit)
         total = _total(broker, names)
     if as_json:
@@ -113,7 +113,7 @@ Examples:
 def show_failed(place: Place, message_id: str, queues: tuple[str, ...], as_json: bool) -> None:
     """Show a message that failed: arguments, error, traceback."""
     with place.open() as broker:
-        letter = _find(broker, place.declare(broker, queues), [message_id])[0]
+        letter = _find(broker, _queues(place, broker, queues), [message_id])[0]
     if as_json:
         print_json(as_fields(letter))
         return
@@ -158,7 +158,7 @@ def retry_failed(
     """Send failed messages again, with all their tries before them."""
     _check_choice(message_ids, everything)
     with place.open() as broker:
-        names = place.declare(broker, queues)
+        names = _queues(place, broker, queues)
         asked, count = _apply(inspection.retry, broker, names, message_ids)
     if as_json:
         print_json({"retried": count})
@@ -196,7 +196,7 @@ def delete_failed(
     if everything and not confirmed and not sys.stdin.isatty():
         raise click.UsageError("--all deletes without a way back, and nobody can be asked here: add --yes.")
     with place.open() as broker:
-        names = place.declare(broker, queues)
+        names = _queues(place, broker, queues)
         if everything and not confirmed:
             total = _total(broker, names)
             where = visible(", ".join(sorted(names)))
@@ -243,6 +243,19 @@ def _check_choice(message_ids: tuple[str, ...], everything: bool) -> None:
         raise click.UsageError("Name messages by their ids, or say --all.", click.get_current_context())
 
 
+def _queues(place: Place, broker: Broker, named: tuple[str, ...]) -> set[str]:
+    """Return the queues that are meant. Ends the command when one that is named is nowhere known."""
+    known = {q_name(name) for name in broker.get_declared_queues()}  # those of the module
+    names = place.declare(broker, named)
+    for name in sorted(names - known if named else ()):
+        if broker.has_queue(name) is False:
+            hint = did_you_mean(name, known)
+            if known and not hint:
+                hint = f" {place.module} knows {', '.join(sorted(known))}."
+            raise click.UsageError(f"There is no queue {name!r} on {broker.address}.{hint}")
+    return names
+
+
 def _latest(broker: Broker, names: Iterable[str], limit: int) -> list[DeadLetter]:
     letters = [letter for name in names for letter in inspection.dead_letters(broker, name, limit=limit)]
     return sorted(letters, key=lambda letter: letter.died or 0, reverse=True)[:limit]
@@ -255,7 +268,7 @@ def _total(broker: Broker, names: Iterable[str]) -> int:
 
 def _find(broker: Broker, names: Iterable[str], message_ids: Iterable[str]) -> list[DeadLetter]:
     """Return the messages whose ids begin so. Ends the command when one isn't there or isn't the only one."""
-    everything = _latest(broker, names, AT_ONCE)
+    everything = _latest(broker, names, inspection.ALL)
     found: dict[str, DeadLetter] = {}
     for beginning in message_ids:
         letters = [letter for letter in everything if letter.id.startswith(beginning)]
@@ -279,7 +292,7 @@ def _apply(
     # A server may show a part at a time. Those that fail anew meanwhile are not meant.
     total, count = _total(broker, names), 0
     while count < total:
-        changed = change(broker, _latest(broker, names, AT_ONCE))
+        changed = change(broker, _latest(broker, names, inspection.ALL))
         if not changed:
             break
         count += changed

@@ -7,9 +7,7 @@ import click
 from ..promote.cells import from_file
 from ..promote.refusals import EditedByHand, PromoteError, UsageError
 from ..promote.writing import promote
-
-#: Exit code when a name can't travel, the file was edited by hand, or the module can't be imported.
-REFUSED = 1
+from . import exit_codes
 
 
 @click.command("promote")
@@ -37,6 +35,6 @@ def command(notebook: str, actors: tuple[str, ...], output: str, only_diff: bool
         if isinstance(error, EditedByHand):
             click.echo(error.diff, nl=False)
         click.echo(f"nbqueue promote: {error}", err=True)
-        return REFUSED
+        return exit_codes.FAILED
     click.echo(str(outcome))
-    return REFUSED if outcome.failure else 0
+    return exit_codes.FAILED if outcome.failure else exit_codes.DONE

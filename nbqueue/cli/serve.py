@@ -78,7 +78,7 @@ def _prepare(settings: ServeSettings) -> socket.socket | None:
         if not os.path.isdir(settings.watch):
             raise ValueError(f"--watch: there is no folder {settings.watch!r}.")
         if importlib.util.find_spec("watchfiles") is None:
-            raise ValueError('--watch needs watchfiles: pip install "nbqueue[watch]"')
+            raise ValueError('--watch needs watchfiles: pip install "nbqueue[watch]".')
     if settings.health_port is None:
         return None
     from ..serve.health import listen

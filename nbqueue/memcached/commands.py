@@ -14,7 +14,7 @@ try:
     import pymemcache
 except ImportError as error:
     raise ImportError(
-        "Memcached needs the pymemcache package: pip install 'nbqueue[memcached]'.", name="pymemcache"
+        'Memcached needs the pymemcache package: pip install "nbqueue[memcached]".', name="pymemcache"
     ) from error
 
 from pymemcache import exceptions

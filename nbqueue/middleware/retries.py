@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ..calls import Call
 from ..common import compute_backoff, current_millis
 from ..errors import Retry
 from ..logging import get_logger
@@ -68,7 +69,7 @@ class Retries(Middleware):
             return
         throws = message_option(broker, message, "throws", truthy=True)
         if throws and isinstance(exception, throws):
-            self.logger.info("Aborting message %r.", message)
+            self.logger.info("Aborting message %r.", Call(message))
             message.fail()
             return
 
@@ -103,7 +104,7 @@ class Retries(Middleware):
                     self._backoff(broker, message, "max_backoff", self.max_backoff), DEFAULT_MAX_BACKOFF
                 ),
             )
-        self.logger.info("Retrying message %r in %d milliseconds.", message, delay)
+        self.logger.info("Retrying message %r in %d milliseconds.", Call(message), delay)
         with has_to_follow(message):
             broker.enqueue(message, delay=delay)  # type: ignore[arg-type]  # a proxy stands for its message
 
@@ -118,7 +119,7 @@ class Retries(Middleware):
         return default
 
     def _give_up(self, broker: Broker, message: MessageProxy, retries: int, max_retries: int | None) -> None:
-        self.logger.warning("Retries exceeded for message %r.", message)
+        self.logger.warning("Retries exceeded for message %r.", Call(message))
         message.fail()
         callback = message_option(broker, message, "on_retry_exhausted", truthy=True)
         if callback:

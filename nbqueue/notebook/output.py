@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from .. import running
+from ..calls import call_text
 from ..errors import BrokerError, ResultFailure
 from ..output import MessageOutput, Outputs, RoutedStream
 from ..running import running_message
 from ..state import MessageRecord, StateBackend
-from ..state.latest import call_text
 from .markup import plain_output
 
 if TYPE_CHECKING:

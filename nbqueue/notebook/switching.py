@@ -9,7 +9,7 @@ from .. import broker as brokers
 from ..actor import check_options
 from ..broker import Broker, get_broker
 from ..embedded import EmbeddedBroker
-from ..session import broker_from_url
+from ..session import broker_from_url, check_kept_in_memory
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def switch(
       drop: forget what waits in this kernel instead of moving it.
 
     Raises:
-      ValueError: a URL that is none, or one of an unknown kind.
+      ValueError: a URL that is none, one of an unknown kind, or one that a broker in memory would not use.
       BrokerError: the server can't be reached; nothing has changed then. Or it took some
         messages and no more.
     """
@@ -52,6 +52,7 @@ def switch(
     server = None
     successor: Broker
     if url.startswith("stub:"):
+        check_kept_in_memory(results_url, state_url)
         if isinstance(present, EmbeddedBroker):
             return Switch(present, None, len(present.actors), 0, 0)
         successor = EmbeddedBroker()

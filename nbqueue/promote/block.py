@@ -21,7 +21,6 @@ from .statements import Function, Piece
 END = "# nbqueue: end"
 
 _BEGIN = re.compile(r"# nbqueue: begin ([0-9a-f]+),")
-_ACTOR = re.compile(r"# nbqueue: actor (\S+) ([0-9a-f]+)")
 
 
 @dataclass(frozen=True)
@@ -58,11 +57,6 @@ def find(text: str, path: str) -> MarkedFile:
         )
     block = "".join(lines[begins[0] + 1 : ends[0]])
     return MarkedFile("".join(lines[: begins[0]]), block, "".join(lines[ends[0] + 1 :]), begin[1])
-
-
-def actor_hashes(text: str) -> dict[str, str]:
-    """Return the hash of each actor's source that a promoted module notes."""
-    return dict(_ACTOR.findall(text))
 
 
 def render(selection: Selection, notebook: str, path: str, around: MarkedFile) -> str:

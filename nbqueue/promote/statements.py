@@ -151,7 +151,6 @@ class Notebook:
             return
         for alias in node.names:
             if isinstance(node, ast.Import):
-                # `import a.b as b` and `import a as a` say nothing that the alias adds.
                 imported = Imported(alias.name, None, alias.asname, typing_only)
             else:
                 module = "." * node.level + (node.module or "")

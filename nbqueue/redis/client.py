@@ -8,14 +8,13 @@ be dead.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 try:
     import redis as redis
 except ImportError as error:
-    raise ImportError("Redis needs the redis package: pip install 'nbqueue[redis]'.", name="redis") from error
+    raise ImportError('Redis needs the redis package: pip install "nbqueue[redis]".', name="redis") from error
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
@@ -69,39 +68,62 @@ def address_of(client: Any) -> str:
     return f"redis://{settings['host']}:{settings.get('port', 6379)}/{settings.get('db', 0) or 0}"
 
 
-@contextlib.contextmanager
-def translated(client: Any) -> Iterator[None]:
-    """Turn the client library's errors into nbqueue's.
+class translated:
+    """Enter to turn the client library's errors into nbqueue's.
+
+    Every exchange goes through here: a generator would take five times as long.
 
     Raises:
       ConnectionClosed: the server can't be reached, has gone, is loading its data or only a replica.
       BrokerError: the server refused, for want of memory or of permission.
     """
-    try:
-        yield
-    except (redis.ConnectionError, redis.TimeoutError) as error:
-        raise ConnectionClosed(f"Redis at {address_of(client)}: {error}") from error
-    except redis.exceptions.ReadOnlyError as error:
+
+    __slots__ = ("client",)
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if error is not None and (translation := _translation(self.client, error)) is not None:
+            raise translation from error
+
+
+def _translation(client: Any, error: BaseException) -> BrokerError | None:
+    """Return what nbqueue calls an error of the client library; None for one that is none of it."""
+    if isinstance(error, (redis.ConnectionError, redis.TimeoutError)):
+        return ConnectionClosed(f"Redis at {address_of(client)}: {error}")
+    if isinstance(error, redis.exceptions.ReadOnlyError):
         # After a fail-over: this server is a replica now. New connections may lead to the new master.
         with contextlib.suppress(Exception):
             client.connection_pool.disconnect(inuse_connections=False)
-        raise ConnectionClosed(f"Redis at {address_of(client)} is a replica: {error}") from error
-    except redis.exceptions.OutOfMemoryError as error:
-        raise BrokerError(
+        return ConnectionClosed(f"Redis at {address_of(client)} is a replica: {error}")
+    if isinstance(error, redis.exceptions.OutOfMemoryError):
+        return BrokerError(
             f"Redis at {address_of(client)} has no memory left (maxmemory): {error}. Nothing was stored."
-        ) from error
-    except redis.ResponseError as error:
+        )
+    if isinstance(error, redis.ResponseError):
         text = str(error)
         if text.startswith(("READONLY", "LOADING", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN")):
-            raise ConnectionClosed(f"Redis at {address_of(client)}: {text}") from error
-        raise BrokerError(f"Redis at {address_of(client)} refused: {text}") from error
-    except redis.exceptions.RedisClusterException as error:
+            return ConnectionClosed(f"Redis at {address_of(client)}: {text}")
+        return BrokerError(f"Redis at {address_of(client)} refused: {text}")
+    if isinstance(error, redis.exceptions.RedisClusterException):
         # Not a RedisError: no node answers, or the keys of one command are in different slots.
         if "same key slot" in str(error):
-            raise BrokerError(
-                f"{error} In a cluster a namespace needs a hash tag, such as '{{nbqueue}}'."
-            ) from error
-        raise ConnectionClosed(f"Redis at {address_of(client)}: {error}") from error
+            return BrokerError(f"{error} In a cluster a namespace needs a hash tag, such as '{{nbqueue}}'.")
+        return ConnectionClosed(f"Redis at {address_of(client)}: {error}")
+    return None
+
+
+def version_of(client: Any) -> str:
+    """Ask the server for its version; in a cluster that of one node. "" when it does not tell."""
+    with translated(client):
+        about = client.info("server")
+    if "redis_version" not in about and about:
+        about = next(iter(about.values()))  # a cluster: by node
+    return str(about.get("redis_version", ""))
 
 
 def client_at(client: Any, key: str) -> Any:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import redis
@@ -19,13 +19,21 @@ import redis
 from . import resp
 from .link import pool_connector
 
+#: A command: what it is made of.
+Command: TypeAlias = "tuple[str | bytes | int | float, ...]"
+
+#: Returns a command as it travels.
+_pack: Callable[[Any], bytes]
+
 try:
-    from hiredis import HiredisError
+    from hiredis import HiredisError, pack_command
     from hiredis import Reader as _Reader
 
+    _pack = pack_command
     _REFUSALS: tuple[type, ...] = (HiredisError,)
 except ImportError:  # the package works without it
     _REFUSALS = (resp.Refusal,)
+    _pack = resp.pack
 
     class _Reader:  # type: ignore[no-redef]
         def __init__(self) -> None:
@@ -44,9 +52,6 @@ except ImportError:  # the package works without it
 #: Connections that are kept open while nobody uses them.
 IDLE = 16
 _READ_SIZE = 65536
-
-#: What commands are made of.
-Part: TypeAlias = "str | bytes | int | float"
 
 
 class _Wire:
@@ -85,7 +90,7 @@ class Lane:
         self._connect = None if pool is None else pool_connector(pool)  # a cluster has a pool for each node
         self._idle: list[_Wire] = []
 
-    def call_all(self, commands: Sequence[Sequence[Part]]) -> list[Any] | None:
+    def call_all(self, commands: Sequence[Command]) -> list[Any] | None:
         """Return the server's replies to some commands, or None: the client has to be asked.
 
         Raises:
@@ -93,7 +98,10 @@ class Lane:
         """
         if self._connect is None or not commands:
             return None
-        data = b"".join(map(packed, commands))
+        try:
+            data = b"".join(map(_pack, commands))
+        except TypeError:  # hiredis packs no bytearray
+            data = b"".join(map(resp.pack, commands))
         wire = None
         try:
             wire = self._take()
@@ -110,7 +118,9 @@ class Lane:
         except BaseException:  # an interrupt: the reply is still to come
             self._drop(wire)
             raise
-        refused = any(isinstance(reply, _REFUSALS) for reply in replies)
+        refused = False
+        for reply in replies:
+            refused = refused or isinstance(reply, _REFUSALS)
         # Of one that refuses, another may be the master now.
         if len(self._idle) >= IDLE or (refused and not str(replies[0]).startswith("NOSCRIPT")):
             self._drop(wire)
@@ -141,12 +151,3 @@ class Lane:
         while self._idle:
             with contextlib.suppress(IndexError):
                 self._drop(self._idle.pop())
-
-
-def packed(parts: Sequence[Part]) -> bytes:
-    """Return a command as it travels (RESP)."""
-    pieces = [b"*%d\r\n" % len(parts)]
-    for part in parts:
-        data = part if isinstance(part, (bytes, bytearray, memoryview)) else str(part).encode()
-        pieces.append(b"$%d\r\n%b\r\n" % (len(data), data))
-    return b"".join(pieces)

@@ -1,6 +1,7 @@
 """A connection that listens: opened as the client library opens its own, read and written without blocking.
 
-Made with the settings of a client (address, password, TLS, Sentinel, Cluster), for the subscriber alone.
+Made with the settings of a client (address, password, TLS, Sentinel, Cluster), for threads that wait on the
+server: the subscriber, and a broker's attendant.
 """
 
 from __future__ import annotations

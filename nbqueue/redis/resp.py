@@ -1,11 +1,12 @@
-"""Reads what Redis sends to a connection that listens (RESP 2: https://redis.io/docs/latest/develop/reference/protocol-spec/).
+"""Reads and writes the protocol of Redis (RESP 2: https://redis.io/docs/latest/develop/reference/protocol-spec/).
 
-A subscriber reads without blocking, also over TLS, and from bytes that may end anywhere; the client library's
+A `Link` is read without blocking, also over TLS, and from bytes that may end anywhere; the client library's
 parsers can't be asked that in all their versions. Handed a buffer, `take` cuts the complete replies off it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 Reply = Any
@@ -64,3 +65,12 @@ def _one(buffer: bytearray, start: int) -> tuple[Reply, int]:
     if kind == 0x2D:  # - error
         return Refusal(text.decode("utf-8", "replace")), position
     raise ValueError(f"This is not what a Redis server sends: {bytes(buffer[start : start + 40])!r}")
+
+
+def pack(parts: Sequence[Any]) -> bytes:
+    """Return a command as it travels. Its parts are bytes, or what `str` makes a text of."""
+    pieces = [b"*%d\r\n" % len(parts)]
+    for part in parts:
+        data: Any = part if isinstance(part, (bytes, bytearray, memoryview)) else str(part).encode()
+        pieces.append(b"$%d\r\n%b\r\n" % (len(data), data))
+    return b"".join(pieces)

@@ -14,7 +14,7 @@ from typing import Any
 
 from redis.exceptions import NoScriptError
 
-from .lane import Lane, Part
+from .lane import Lane
 
 
 @functools.cache
@@ -43,7 +43,9 @@ class Script:
         self.source = source
         self.sha = sha1(source.encode("utf-8"), usedforsecurity=False).hexdigest()
 
-    def __call__(self, keys: Sequence[str | bytes] = (), args: Sequence[Part] = ()) -> Any:
+    def __call__(
+        self, keys: Sequence[str | bytes] = (), args: Sequence[str | bytes | int | float] = ()
+    ) -> Any:
         """Run it and return its reply. In a cluster all keys have to be in one slot.
 
         Raises:

@@ -39,7 +39,6 @@ class Child:
         #: Whether its end is wanted.
         self.stopping = False
         self.kill_at: float | None = None
-        self.killed = False
 
     @classmethod
     def start(
@@ -83,7 +82,6 @@ class Child:
         self.send(signal.SIGTERM)
 
     def kill(self) -> None:
-        self.killed = True
         self.kill_at = None
         self.send(getattr(signal, "SIGKILL", signal.SIGTERM))
 

@@ -6,11 +6,10 @@ the call is made when the list is read, of those that are still in it. Until the
 
 from __future__ import annotations
 
-import itertools
-import reprlib
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from ..calls import call_text
 from .backend import MessageRecord
 
 if TYPE_CHECKING:
@@ -23,36 +22,6 @@ if TYPE_CHECKING:
 LATEST = 10
 #: Characters of a call and of an error in the list.
 TEXT_KEPT = 200
-
-
-class _Short(reprlib.Repr):
-    """Shortens, and leaves dicts in their order."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.maxstring = self.maxother = 80
-        self.maxlist = self.maxtuple = self.maxdict = 6
-
-    def repr_dict(self, x: dict[Any, Any], level: int) -> str:
-        if level <= 0:
-            return "{...}" if x else "{}"
-        items = itertools.islice(x.items(), self.maxdict)
-        pieces = [f"{self.repr1(key, level - 1)}: {self.repr1(value, level - 1)}" for key, value in items]
-        return f"{{{', '.join([*pieces, *(['...'] if len(x) > self.maxdict else [])])}}}"
-
-
-#: Returns the repr of a value, shortened where it is long.
-short_repr = _Short().repr
-
-
-def call_text(message: Message[Any] | MessageProxy) -> str:
-    """Return the call that a message asks for, with long arguments shortened."""
-    try:
-        arguments = [short_repr(value) for value in message.args]
-        arguments += [f"{name}={short_repr(value)}" for name, value in message.kwargs.items()]
-    except RuntimeError:  # an argument that another thread is changing
-        arguments = ["…"]
-    return f"{message.actor_name}({', '.join(arguments)})"
 
 
 class Latest:

@@ -21,7 +21,7 @@ from threading import Event, Lock, Thread, current_thread
 from typing import TYPE_CHECKING, Any
 
 from ..broker import BatchConsumer, Consumer, MessageProxy
-from ..common import current_millis, iter_queue, q_name
+from ..common import current_millis, eta_of, iter_queue, q_name
 from ..errors import ActorNotFound, BrokerConnectionError
 from ..logging import get_logger
 from ..queues import PriorityQueue, tasks_done
@@ -43,8 +43,6 @@ MOST_ASIDE = 1000
 
 #: An eta is made of a time that was rounded down to a millisecond: so much later nothing runs early.
 ROUNDING = 1
-#: The latest eta (ms) that is told apart from others.
-LATEST = 10**15
 
 
 def put_all(queue: WorkQueue, items: list[WorkQueueItem], crew: Crew, *, wake: int) -> None:
@@ -276,12 +274,12 @@ class ConsumerThread(Thread):
             if eta is None:
                 del options["eta"]
             else:
-                if isinstance(eta, bool) or not isinstance(eta, (int, float)) or eta != eta:
+                due = eta_of(eta)
+                if due is None:
                     self.logger.warning("Invalid eta value for message %s: %r. It runs now.", message, eta)
-                    eta = 0
+                    due = 0
                 self.broker.emit_before("delay_message", message)
-                eta = min(max(eta, 0), LATEST)  # what JSON can say may be more than a float can
-                self.delay_queue.put((eta, next(self._arrivals), message))
+                self.delay_queue.put((due, next(self._arrivals), message))
                 if not self._delays:
                     self._wake()  # it came with the ready ones, through a worker thread
                 return None

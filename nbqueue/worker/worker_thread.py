@@ -16,6 +16,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 from ..broker import MessageProxy
+from ..calls import Call
 from ..errors import BrokerError, RateLimitExceeded, Retry
 from ..logging import get_logger
 from ..middleware import SkipMessage
@@ -301,14 +302,14 @@ class WorkerThread(Thread):
     def _log_failure(self, message: MessageProxy, error: BaseException) -> None:
         throws = message_option(self.broker, message, "throws", truthy=True)
         if isinstance(error, RateLimitExceeded):
-            self.logger.debug("Rate limit exceeded in message %s: %s.", message, error)
+            self.logger.debug("Rate limit exceeded in message %s: %s.", Call(message), error)
         elif throws and isinstance(error, throws):
-            self.logger.info("Failed to process message %s with expected exception %s.", message, error)
+            self.logger.info("Failed to process message %s with expected exception %s.", Call(message), error)
         elif isinstance(error, Cancelled):
-            self.logger.info("Message %s was cancelled while it ran.", message)
+            self.logger.info("Message %s was cancelled while it ran.", Call(message))
         elif not isinstance(error, Retry):
             self.logger.error(
-                "Failed to process message %s with unhandled exception.", message, exc_info=True
+                "Failed to process message %s with unhandled exception.", Call(message), exc_info=True
             )
 
     def _wake(self) -> None:

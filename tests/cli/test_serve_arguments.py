@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -63,6 +64,22 @@ def test_a_command_that_is_none_is_refused_in_a_few_lines(bare_site: Site) -> No
     assert run.ends() == 2
     assert "frobnicate" in run.output
     assert "Traceback" not in run.output
+
+
+def test_a_mistyped_command_is_not_taken_for_a_module(bare_site: Site) -> None:
+    run = bare_site.run(sys.executable, "-m", "nbqueue", "quues", "--json")
+    assert run.ends() == 2
+    assert "there is no command and no module 'quues'. Did you mean queues?" in run.output
+
+
+@pytest.mark.parametrize("place", [(), ("--path", "elsewhere")])
+def test_a_module_is_served_however_much_its_name_is_like_a_command(
+    site: Site, place: tuple[str, ...]
+) -> None:
+    site.write(os.path.join(*place[1:], "quues.py"), TASKS)
+    site.serve("quues", "-p", "1", *place, program=(sys.executable, "-m", "nbqueue"))
+    site.send("hello", "a")
+    site.noted("did", "a")
 
 
 # -- what is served --------------------------------------------------------------------------------------

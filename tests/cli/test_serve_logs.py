@@ -106,6 +106,8 @@ def test_json_logs_are_json_line_by_line(site: Site) -> None:
     assert "ValueError: b" in failed["exception"]
     assert failed["level"] == "ERROR"
     assert (failed["message_id"], failed["actor"]) == (failing.message_id, "fail")
+    [given_up] = [line for line in lines if line["message"].startswith("Retries exceeded")]
+    assert (given_up["message_id"], given_up["actor"]) == (failing.message_id, "fail")
     ready = [line for line in lines if line["message"] == "Worker process is ready for action."]
     assert len({line["pid"] for line in ready}) >= 2
     assert "message_id" not in ready[0]

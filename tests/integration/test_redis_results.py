@@ -507,7 +507,7 @@ with warnings.catch_warnings(record=True) as caught:
     try:
         backends.RedisBackend
     except AttributeError as error:
-        assert "pip install 'nbqueue[redis]'" in str(error), error
+        assert 'pip install "nbqueue[redis]"' in str(error), error
     else:
         raise SystemExit("RedisBackend is there")
 assert [warning.category for warning in caught] == [ImportWarning], caught

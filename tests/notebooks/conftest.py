@@ -13,16 +13,21 @@ from jupyter_client.manager import KernelManager
 
 
 class Notebook:
-    """A kernel, and the outputs of the cells that ran in it, by cell as a front end would show them."""
+    """A kernel, and the outputs of the cells that ran in it, by cell as a front end would show them.
 
-    def __init__(self) -> None:
+    Parameters:
+      python: the interpreter that runs the kernel.
+      settings: how the kernel is started, as `Popen` takes it.
+    """
+
+    def __init__(self, python: str = sys.executable, **settings: Any) -> None:
         self.manager = KernelManager()
         self.manager._kernel_spec = KernelSpec(
-            argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+            argv=[python, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
             display_name="test",
             language="python",
         )
-        self.manager.start_kernel()
+        self.manager.start_kernel(**settings)
         self.client = self.manager.blocking_client()
         self.client.start_channels()
         self.client.wait_for_ready(timeout=60)

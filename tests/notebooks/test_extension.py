@@ -112,3 +112,9 @@ def test_a_bad_argument_is_explained_in_the_cell_that_sends(loaded: Notebook) ->
     assert "'b'" in error
     assert "object" in error
     assert "0 waiting" in loaded.run("%nbqueue").stdout
+
+
+def test_results_of_the_broker_in_this_kernel_can_be_kept_nowhere_else(loaded: Notebook) -> None:
+    shown = loaded.run("%nbqueue use stub:// --results redis://localhost")
+    assert "keeps its results and message states in this process" in shown.stdout
+    assert loaded.run("add.send(1, 2).get_result()").result == "3"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -81,6 +82,10 @@ class Workbook:
     def block(self) -> str:
         """Return the written code, without marks, docstring and trailing blank lines."""
         return self.text.partition('\n"""\n')[2].rpartition("# nbqueue: end")[0].strip("\n")
+
+    def noted_hashes(self) -> dict[str, str]:
+        """Return the hash of each actor's source that the module notes."""
+        return dict(re.findall(r"# nbqueue: actor (\S+) ([0-9a-f]+)", self.text))
 
     def compare(self, expression: str, *cells: str) -> tuple[str, str]:
         """Evaluate an expression in the module and in plain cells; return both values as text."""

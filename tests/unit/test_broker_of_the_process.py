@@ -14,6 +14,7 @@ from nbqueue.brokers.stub import StubBroker
 from nbqueue.embedded import EmbeddedBroker
 from nbqueue.middleware import AsyncIO, CurrentMessage, GroupCallbacks, Retries, default_middleware
 from nbqueue.results import Results
+from nbqueue.session import broker_from_url
 from nbqueue.state import State
 
 from .conftest import eventually, nbqueue_threads, stop_time_limit
@@ -146,3 +147,27 @@ def test_a_url_with_the_profile_gives_results_and_is_known_to_have_it() -> None:
     assert results.store_results is True
     assert any(isinstance(middleware, Retries) for middleware in broker.middleware)
     assert broker.session_profile is True
+
+
+@pytest.mark.parametrize("urls", [{"results_url": "redis://server"}, {"state_url": "redis://server"}])
+def test_a_broker_in_memory_refuses_to_keep_anything_on_a_server(urls: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="in this process"):
+        broker_from_url("stub://", profile=True, **urls)
+    broker_from_url("stub://", profile=True, results_url="stub://", state_url="stub://")
+
+
+def test_variables_that_a_broker_in_memory_does_not_use_are_named(
+    embedded: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("NBQUEUE_STATE_URL", raising=False)
+    monkeypatch.setenv("NBQUEUE_RESULTS_URL", "stub://")
+    from_url("stub://", profile=True)
+    assert caplog.messages == []
+    monkeypatch.setenv("NBQUEUE_RESULTS_URL", "redis://:secret@server")
+    from_url("stub://", profile=True)
+    embedded.start()
+    embedded.stop()
+    embedded.start()  # it was said
+    assert len(caplog.messages) == 2
+    assert all("NBQUEUE_RESULTS_URL is without effect" in said for said in caplog.messages)
+    assert "secret" not in caplog.text

@@ -14,7 +14,6 @@ import nbqueue
 from nbqueue import Worker
 from nbqueue.brokers.stub import StubBroker
 from nbqueue.promote import writing
-from nbqueue.promote.block import actor_hashes
 from nbqueue.promote.cells import from_file
 from nbqueue.promote.hashing import source_hash
 from nbqueue.promote.refusals import EditedByHand, PromoteError
@@ -150,7 +149,7 @@ def test_some_actors_are_written_with_what_they_need(book: Workbook) -> None:
     book.promote("import nbqueue, os, sys", *cells, actors=["start"])
     assert [name for name in bodies if f"def {name}(" in book.text] == ["first", "second", "third", "report"]
     assert "import os" not in book.text
-    assert list(actor_hashes(book.text)) == ["start", "second", "third", "report"]
+    assert list(book.noted_hashes()) == ["start", "second", "third", "report"]
 
 
 def test_written_again_only_the_part_between_the_marks_changes(book: Workbook) -> None:
@@ -316,7 +315,7 @@ def test_the_noted_hash_is_that_of_the_function_wherever_it_is(book: Workbook) -
         "class Add(nbqueue.GenericActor):\n    def perform(self, x):\n        return x",
     )
     module = imported(book)
-    noted = actor_hashes(book.text)
+    noted = book.noted_hashes()
     assert set(noted) == {"clean", "count", "late", "Add"}
     found = {actor: source_hash(getattr(module, {"late": "later"}.get(actor, actor))) for actor in noted}
     assert found == noted

@@ -273,3 +273,21 @@ def test_without_retries_a_failure_is_acknowledged(
 def test_backoff_without_jitter_is_exact(attempts: int) -> None:
     expected = min(3 * 2 ** min(attempts, 32), 10**6)
     assert compute_backoff(attempts, factor=3, jitter=False, max_backoff=10**6) == (attempts + 1, expected)
+
+
+def test_what_is_logged_of_a_large_message_is_short_and_names_it(
+    broker: StubBroker, worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="nbqueue")
+    work = define(Tries(100), max_retries=1)
+    message = work.send("x" * 10_000, numbers=list(range(10_000)))
+    eventually(lambda: "Retries exceeded" in caplog.text)
+    ours = [record for record in caplog.records if record.levelname != "DEBUG"]
+    said = {str(record.msg): record.getMessage() for record in ours}
+    assert said["Retries exceeded for message %r."].startswith("Retries exceeded for message work('xxx")
+    assert (
+        f"numbers=[0, 1, 2, 3, 4, 5, ...]) ({message.message_id})" in said["Retries exceeded for message %r."]
+    )
+    assert "Retrying message %r in %d milliseconds." in said
+    assert "Failed to process message %s with unhandled exception." in said
+    assert max(map(len, said.values())) < 300

@@ -182,7 +182,7 @@ def test_the_type_is_revealed_as(findings: dict[str, list[str]], line: str, reve
         ("wrong keyword", "arg-type"),
         ("none wanted", "call-arg"),
         ("group as a step", "operator"),
-        ("positional delay", "call-arg"),
+        ("positional delay", "call-arg|misc"),  # versions of mypy differ
         ("actor as a callback", "arg-type"),
         ("number as a child", "list-item"),
         ("group in a pipeline", "list-item"),
@@ -196,7 +196,7 @@ def test_the_type_is_revealed_as(findings: dict[str, list[str]], line: str, reve
 )
 def test_a_wrong_call_is_an_error(findings: dict[str, list[str]], line: str, code: str) -> None:
     assert findings[line]
-    assert any(text.startswith("error:") and text.endswith(f"[{code}]") for text in findings[line])
+    assert any(re.match(rf"error:.*\[({code})\]$", text) for text in findings[line])
 
 
 def test_nothing_else_is_found(findings: dict[str, list[str]]) -> None:

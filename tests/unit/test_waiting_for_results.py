@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import threading
+import tracemalloc
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -219,6 +220,31 @@ def test_storing_a_result_again_counts_its_bytes_once() -> None:
         backend.store_result(first, "x" * 98, 1)
     backend.store_result(second, "x" * 98, 1)
     assert kept(backend, [first, second]) == [True, True]
+
+
+def test_bytes_of_forgotten_results_are_free_again() -> None:
+    backend, messages = HandleBackend(keep_bytes=1_000), [make() for _ in range(3)]
+    for _ in range(100):
+        backend.store_result(messages[0], "x" * 98, 1)
+        backend.forget(messages)
+    for message in messages:
+        backend.store_result(message, "x" * 98, 1)
+    assert kept(backend, messages) == [True, True, True]
+
+
+def test_results_that_are_stored_again_and_again_take_no_memory() -> None:
+    backend, message = HandleBackend(), make()
+    backend.store_result(message, 5, 1)
+    tracemalloc.start()
+    try:
+        for number in range(20_000):
+            backend.store_result(message, 5, 1)
+            if number % 2:
+                backend.forget([message])
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken < 50_000
 
 
 @pytest.mark.parametrize("block", [False, True])

@@ -21,7 +21,7 @@ try:
     import pika
 except ImportError as error:
     raise ImportError(
-        "RabbitMQ needs the pika package: pip install 'nbqueue[rabbitmq]'.", name="pika"
+        'RabbitMQ needs the pika package: pip install "nbqueue[rabbitmq]".', name="pika"
     ) from error
 
 from ...broker import Broker, delayed_copy
@@ -369,11 +369,15 @@ class RabbitmqBroker(Queues, Broker):
     # -- dead letters ------------------------------------------------------------------------------------
 
     def list_dead(self, queue_name: str, limit: int = 1000) -> list[DeadLetter]:
-        self.declare_queue(queue_name, ensure=True)
         from .dead_letters import read
 
         with self.short_connection() as channel:
-            return read(channel(), q_name(queue_name), limit)
+            try:
+                return read(channel(), q_name(queue_name), limit)
+            except pika.exceptions.ChannelClosedByBroker as error:
+                if error.reply_code != 404:
+                    raise
+        return []  # not declared on the server yet
 
     def retry_dead(self, letters: Iterable[DeadLetter]) -> int:
         from .dead_letters import take_out

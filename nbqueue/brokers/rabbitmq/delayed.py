@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from ...common import eta_of
 from ...proxy import MessageProxy
 from .consumer import RabbitmqConsumer
 from .frames import Outgoing
 from .proxy import RabbitmqMessageProxy
 from .topology import delay_name
-
-#: The latest due time (ms) that is told apart from others.
-NEVER = 10**15
 
 
 class DelayedConsumer(RabbitmqConsumer):
@@ -20,10 +18,8 @@ class DelayedConsumer(RabbitmqConsumer):
         later: dict[int, list[RabbitmqMessageProxy]] = {}
         for message in super()._take(n):
             assert isinstance(message, RabbitmqMessageProxy)
-            eta = message.options.get("eta")
-            delay = None
-            if isinstance(eta, (int, float)) and not isinstance(eta, bool) and eta == eta:
-                delay = self.broker.delay_until(min(eta, NEVER))
+            eta = eta_of(message.options.get("eta"))
+            delay = None if eta is None else self.broker.delay_until(eta)
             if delay is None:
                 soon.append(message)
             else:

@@ -91,6 +91,7 @@ class Link:
         #: Those who wait for an answer: they get none from a connection that is lost.
         self._calls: set[Reply] = set()
         self._connecting = False
+        self._closing = False
 
     # -- any thread --------------------------------------------------------------------------------------
 
@@ -162,8 +163,6 @@ class Link:
         sock = getattr(transport, "_sock", None)
         if sock is not None:
             sock.close()
-
-    _closing = False
 
     def _started(self) -> IOLoop:
         with self._mutex:

@@ -88,6 +88,16 @@ class Queues(BlockingConnections):
                 sizes.append(QueueSizes(name, ready, delayed, None, dead))
         return sizes
 
+    def has_queue(self, queue_name: str) -> bool:
+        with self.short_connection() as channel:
+            try:
+                channel().queue_declare(q_name(queue_name), passive=True)
+            except pika.exceptions.ChannelClosedByBroker as error:
+                if error.reply_code != 404:
+                    raise
+                return False
+        return True
+
     def listens(self, queue_name: str) -> bool | None:
         with self.short_connection() as channel:
             try:

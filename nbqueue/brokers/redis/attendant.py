@@ -29,7 +29,7 @@ from ...common import current_millis
 from ...errors import BrokerConnectionError, BrokerError
 from ...logging import get_logger
 from ...redis import key_of, translated
-from ...redis.client import client_at
+from ...redis.client import client_at, version_of
 from ...redis.link import Link, pool_connector
 from ...redis.resp import Refusal
 
@@ -246,11 +246,7 @@ class Attendant(threading.Thread):
     def _blocks(self) -> bool:
         """Whether the server knows BLMOVE."""
         if self._can_block is None:
-            with translated(self.broker.client):
-                about = self.broker.client.info("server")
-            if "redis_version" not in about and about:
-                about = next(iter(about.values()))  # a cluster: by node
-            version = str(about.get("redis_version", "6.2"))
+            version = version_of(self.broker.client) or "6.2"
             self._can_block = tuple(int(part) for part in version.split(".")[:2]) >= (6, 2)
             if not self._can_block:
                 self.logger.warning(

@@ -26,8 +26,8 @@ from ...dead_letters import DeadLetter, fresh_start, from_body
 from ...errors import QueueJoinTimeout
 from ...message import Message, generate_unique_id
 from ...middleware import Middleware
-from ...redis import make_client, masked, translated
-from ...redis.client import address_of
+from ...redis import make_client, masked
+from ...redis.client import address_of, version_of
 from .attendant import Attendant
 from .commands import Commands
 from .consumer import ReadyConsumer, RedisConsumer
@@ -230,11 +230,7 @@ class RedisBroker(Broker):
         return f"{type(self).__name__} {self.address}"
 
     def probe(self) -> str:
-        with translated(self.client):
-            about = self.client.info("server")
-        if "redis_version" not in about and about:
-            about = next(iter(about.values()))  # a cluster: by node
-        return f"Redis {about.get('redis_version', '')}".strip()
+        return f"Redis {version_of(self.client)}".strip()
 
     def queue_sizes(self) -> list[QueueSizes]:
         names = sorted(self.queues)

@@ -144,12 +144,12 @@ class Commands:
         script, total = self._script("unschedule"), 0
         while True:
             with translated(self.client):
-                count = script(
+                count: int = script(
                     (keys.due(queue_name), keys.queue(queue_name), keys.nearest), (queue_name, CHUNK)
                 )
-            if not count:
-                return total
             total += count
+            if count < CHUNK:  # workers that schedule them again are not raced
+                return total
 
     def take_due(
         self, keys: Keys, broker_id: str, queue_name: str, now: int, limit: int

@@ -261,9 +261,7 @@ class RedisConsumer(BatchConsumer):
         if fetched.held > len(known):
             # The client sent the command again when a reply was lost: the server gave twice.
             self.broker.held.in_doubt.add(self.queue_name)
-            with contextlib.suppress(
-                BrokerError
-            ):  # what was taken has come; the doubt stays for the next time
+            with contextlib.suppress(BrokerError):  # what was taken has come; the doubt stays
                 self._recover()
 
     def _recover(self) -> None:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ...common import current_millis
+from ...common import current_millis, eta_of
 from ...message import Message
 from ...proxy import MessageProxy
 from .consumer import LONGEST_WAIT, RedisConsumer, bytes_of, id_of, refusals_are_losses
 
 #: Delayed messages that are looked at in one go.
 DELAYED_AT_ONCE = 500
-#: The latest due time (ms) that is told apart from others.
-NEVER = 10**15
 
 
 class DelayedConsumer(RedisConsumer):
@@ -67,9 +65,9 @@ class DelayedConsumer(RedisConsumer):
         later: list[tuple[float, bytes]] = []
         waiting: list[MessageProxy] = []
         for message in super()._take(n):
-            eta = message.options.get("eta")
-            if isinstance(eta, (int, float)) and not isinstance(eta, bool) and eta >= current_millis():
-                later.append((min(eta, NEVER), bytes_of(id_of(message))))
+            eta = eta_of(message.options.get("eta"))
+            if eta is not None and eta >= current_millis():
+                later.append((eta, bytes_of(id_of(message))))
                 waiting.append(message)
             else:
                 now.append(message)

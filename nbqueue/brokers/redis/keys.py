@@ -11,6 +11,7 @@
 | `NS:Q.returned` | ours: ids that came back from the dead: how often, deaths while running, whether running |
 | `NS:Q.XQ.why` | ours: JSON with the error of each dead letter |
 | `NS:__workers__` | ours: JSON about each broker that has consumers (its queues, host and process) |
+| `NS:__workers__:ID` | ours: for some seconds, which broker deals with the dead ID |
 
 An inbox looks like held ids to others, who then don't forget ID before nbqueue has taken it back. An empty
 namespace leaves out `NS:`. In a cluster the namespace has a hash tag (`{nbqueue}`), so that all keys are in
@@ -42,6 +43,9 @@ class Keys:
 
     def inbox(self, broker_id: str, queue_name: str) -> str:
         return f"{self.prefix}__acks__.{broker_id}:inbox:{queue_name}"
+
+    def claim(self, broker_id: str) -> str:
+        return f"{self.workers}:{broker_id}"
 
     def due(self, queue_name: str) -> str:
         return f"{self.prefix}{queue_name}.due"

@@ -69,10 +69,15 @@ class Maintenance:
             with translated(broker.client):
                 if names and broker.client.exists(*held, *inboxes):
                     return
-                broker.client.hdel(keys.workers, broker.broker_id)
-                broker.client.zrem(keys.heartbeats, broker.broker_id)  # last: by this it is found
+                self._forget(broker.broker_id)
         except Exception as error:
             self.logger.debug("Signing off failed: %s", error)
+
+    def _forget(self, broker_id: str) -> None:
+        broker, keys = self.broker, self.broker.keys
+        with translated(broker.client):
+            broker.client.hdel(keys.workers, broker_id)
+            broker.client.zrem(keys.heartbeats, broker_id)  # last: by this it is found
 
     def known_workers(self) -> list[str]:
         """Return the ids of all brokers that were heard of and not forgotten."""
@@ -137,9 +142,8 @@ class Maintenance:
     def _claim(self, broker_id: str) -> bool:
         """Whether this process deals with a dead worker, rather than all at the same moment."""
         broker = self.broker
-        key = f"{broker.keys.workers}:{broker_id}"
         terms = (broker.broker_id, "NX", "PX", CLAIM)
-        return bool(broker.commands.even_full(broker.keys, "SET", [key], *terms))
+        return bool(broker.commands.even_full(broker.keys, "SET", [broker.keys.claim(broker_id)], *terms))
 
     @property
     def burial_interval(self) -> float:
@@ -185,7 +189,7 @@ class Maintenance:
 
     def _reclaim_one(self, broker_id: str, about: Any, found: set[str]) -> int:
         """Take back what one held: of its own queues, of those that were found to hold some, and of ours."""
-        broker, keys = self.broker, self.broker.keys
+        broker = self.broker
         names = broker.queues | broker.delay_queues | _queues_in(about) | found
         if about is not None:
             self._cut_off(broker_id)
@@ -202,9 +206,7 @@ class Maintenance:
             back += went_back
             dead += died
         if refusal is None:
-            with translated(broker.client):
-                broker.client.hdel(keys.workers, broker_id)
-                broker.client.zrem(keys.heartbeats, broker_id)  # last: by this it is found
+            self._forget(broker_id)
         if back or dead:
             self.logger.warning(
                 "Worker %s is dead: %d of its messages went back to their queues, %d to the dead letters.",
@@ -277,9 +279,7 @@ class Maintenance:
             broker_id = key_of(member)
             self._reclaim(broker_id, queue_name)
             if not self._queues_held_by([broker_id]):
-                with translated(broker.client):
-                    broker.client.hdel(keys.workers, broker_id)
-                    broker.client.zrem(keys.heartbeats, broker_id)  # last: by this it is found
+                self._forget(broker_id)
         self._bury(queue_name)
 
 

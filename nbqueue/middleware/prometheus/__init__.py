@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 if importlib.util.find_spec("prometheus_client") is None:
     raise ImportError(
-        "Metrics need the prometheus_client package: pip install 'nbqueue[prometheus]'.",
+        'Metrics need the prometheus_client package: pip install "nbqueue[prometheus]".',
         name="prometheus_client",
     )
 

@@ -8,6 +8,7 @@ which it names in the variable `NBQUEUE_SERVE_BROKER` and which is imported here
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
@@ -80,7 +81,7 @@ class QueueDepth:
         # Guards what follows.
         self._changed = threading.Condition()
         self._asking = False
-        self._asked = 0.0
+        self._asked = -math.inf
         self._answer = Answer()
         self._unable = False
 

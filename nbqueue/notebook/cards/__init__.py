@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from ... import composition
 from ...actor import Actor
 from ...broker import Broker
+from ...calls import call_text
 from ...common import q_name
 from ...errors import BrokerError, ResultError
 from ...message import Message
 from ...running import running_message
-from ...state.latest import call_text
 from ...worker import Worker
 from .. import display
 from ..display import DisplayThread

@@ -57,7 +57,6 @@ class LiveCards(Task):
     """Keeps the cards of a shell up to date until they are final."""
 
     def __init__(self, shell: InteractiveShell, thread: DisplayThread) -> None:
-
         self.shell = shell
         self.thread = thread
         self._lock = threading.Lock()

@@ -7,10 +7,10 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ...calls import call_text
 from ...common import current_millis, q_name
 from ...embedded import EmbeddedBroker
 from ...inspection import is_lost
-from ...state.latest import call_text
 from ..markup import Markup, element, escape, joined, plain_output, visible
 from . import trace
 from .card import QUIET, Card, Outcome, Records, states_of

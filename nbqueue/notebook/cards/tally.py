@@ -14,11 +14,11 @@ from collections import Counter
 from math import exp
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ...calls import call_text
 from ...composition import group, pipeline
 from ...embedded import EmbeddedBroker
 from ...inspection import is_lost
 from ...message import Message
-from ...state.latest import call_text
 from .card import QUIET, Outcome, states_of
 
 if TYPE_CHECKING:
@@ -129,6 +129,7 @@ class Tally:
             self._cursor += CHUNK - self._look_at(self._cursor, states, deadline)
         if self.broker.remote and time.monotonic() > self._news + QUIET:
             self._ask_for_results(deadline)
+            self._news = time.monotonic()  # not at every look: there may be many, and slow
         if self._moved:
             self._news = time.monotonic()
         if self._open and is_lost(self.broker):
@@ -243,7 +244,6 @@ class Pace:
     def __init__(self, now: float) -> None:
         self.began = self._last = now
         self._finished = 0
-
         self._sum = self._weight = 0.0
         self._end: float | None = None
 

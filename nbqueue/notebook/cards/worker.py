@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ...state.latest import call_text
+from ...calls import call_text
 from ..markup import Markup, element
 from .words import MARKS, counted
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from ... import inspection
 from ...broker import get_broker
+from ...calls import call_text
 from ...common import current_millis
-from ...state.latest import call_text
 from .parsing import Parser
 
 if TYPE_CHECKING:

@@ -20,6 +20,6 @@ def run(magics: Magics, words: list[str]) -> str:
     if prefix:
         letters = [inspection.find_dead(broker, prefix)]
     else:
-        letters = inspection.dead_letters(broker, limit=1_000_000)
+        letters = inspection.dead_letters(broker, limit=inspection.ALL)
     count = inspection.retry(broker, letters)
     return f"Sent {count:,} message{'' if count == 1 else 's'} again."

@@ -8,10 +8,15 @@ the buttons do.
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 from ...broker import get_broker
 from ..commands.status import status_text
+from ..display import has_front_end
 from . import actions
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
 
 __all__ = ["actions", "dashboard", "freeze"]
 
@@ -19,7 +24,7 @@ __all__ = ["actions", "dashboard", "freeze"]
 def dashboard() -> None:
     """Show the dashboard: every queue, live, with buttons to pause, retry and flush."""
     shell = _shell()
-    if shell is None or not _has_front_end(shell):
+    if shell is None or not has_front_end(shell):
         print(text())
         return
     from .board import board
@@ -40,10 +45,6 @@ def text() -> str:
     return status_text(get_broker(), workers[0] if workers else None)
 
 
-def _shell() -> object | None:
+def _shell() -> InteractiveShell | None:
     ipython = sys.modules.get("IPython")
     return None if ipython is None else ipython.get_ipython()
-
-
-def _has_front_end(shell: object) -> bool:
-    return getattr(shell, "kernel", None) is not None

@@ -8,9 +8,6 @@ from ...embedded import EmbeddedBroker
 from ...worker import Worker
 from ..cards.words import counted
 
-#: More dead letters than a person has.
-ALL = 1_000_000
-
 
 def workers_here(broker: Broker) -> list[Worker]:
     """Return the workers of this process that run on the broker."""
@@ -59,7 +56,7 @@ def resume(broker: Broker) -> str:
 
 def retry(broker: Broker) -> str:
     """Send every failed message again, with all its tries before it."""
-    count = inspection.retry(broker, inspection.dead_letters(broker, limit=ALL))
+    count = inspection.retry(broker, inspection.dead_letters(broker, limit=inspection.ALL))
     return f"Sent {counted(count, 'message')} again."
 
 

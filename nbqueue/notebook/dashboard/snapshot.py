@@ -16,13 +16,13 @@ from typing import Any, TypedDict, TypeVar
 
 from ... import inspection
 from ...broker import Broker, get_broker
+from ...calls import short_repr
 from ...common import current_millis
 from ...embedded import EmbeddedBroker
 from ...errors import BrokerError, ResultError
 from ...inspection import QueueStatus
 from ...message import Message
 from ...state import MessageRecord
-from ...state.latest import short_repr
 from ..cards.words import counted, ordinal
 from ..markup import visible
 from . import actions

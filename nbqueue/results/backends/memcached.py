@@ -6,17 +6,16 @@ first, every 500 ms in the end.
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ...encoder import Encoder
 from ...errors import ConnectionClosed, ResultTimeout
 from ...logging import get_logger
 from ...memcached import TooLarge, make_pool
-from ..backend import FAILURE_MARKER, Missing, ResultBackend
+from ..backend import FAILURE_MARKER, Missing
+from .server import ServerBackend
 
 if TYPE_CHECKING:
     from ...broker import MessageProxy
@@ -28,13 +27,11 @@ if TYPE_CHECKING:
 DEFAULT_MAX_SIZE = 2**20
 #: Seconds between looks, at first and in the end.
 FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.5
-#: How many results are read at once, at first and at most; fewer where they take more bytes than these.
-FIRST_CHUNK, LARGEST_CHUNK, CHUNK_BYTES = 16, 100, 4 * 2**20
 #: Characters that are kept of an exception's text when the whole would not fit.
 KEPT_TEXT = 10_000
 
 
-class MemcachedBackend(ResultBackend):
+class MemcachedBackend(ServerBackend):
     """Results in Memcached.
 
     Parameters:
@@ -47,6 +44,8 @@ class MemcachedBackend(ResultBackend):
       client_params: those of Pool (`servers`, `username`, `tls_context` ...), when there is no pool. `binary`
         and `behaviors` are accepted and have no effect.
     """
+
+    largest_chunk = 100
 
     def __init__(
         self,
@@ -66,12 +65,6 @@ class MemcachedBackend(ResultBackend):
         self.max_size = max_size
         self._commands = make_pool(pool, pool_size, url, client_params)
         self.pool = pool if pool is not None else self._commands
-
-    def iter_results(self, messages: Iterable[AnyMessage], remaining: Callable[[], float]) -> Iterator[Any]:
-        __tracebackhide__ = True
-        with contextlib.closing(self._stored(messages, remaining)) as stored:
-            for data in stored:
-                yield self.unwrap_result(self.encoder.decode(data))
 
     def store_exception(self, message: AnyMessage, exception: BaseException, ttl: int) -> None:
         """As ResultBackend; of a failure that doesn't fit, the type and the beginning of its text."""
@@ -106,24 +99,13 @@ class MemcachedBackend(ResultBackend):
                 f"{self.max_size:,}, but more than the server's item limit: {error}. {advice}"
             ) from error
 
-    def _wait(self, message: AnyMessage, timeout: float) -> Any:
-        deadline = time.monotonic() + timeout / 1000
-        stored = self._stored([message], lambda: (deadline - time.monotonic()) * 1000)
-        with contextlib.closing(stored):
-            return self.encoder.decode(next(stored))
+    def _read(self, keys: Sequence[str]) -> dict[str, bytes]:
+        return self._commands.get_many(keys)
 
     def _stored(
         self, messages: Iterable[AnyMessage], remaining: Callable[[], float]
     ) -> Generator[bytes, None, None]:
-        """Yield the stored bytes of each message, as `iter_results` yields the results."""
-        iterator = iter(messages)
-        size = FIRST_CHUNK
-        while chunk := list(islice(iterator, size)):
-            keys = [self.build_message_key(message) for message in chunk]
-            found = self._commands.get_many(keys)
-            used = sum(map(len, found.values()))
-            fitting = CHUNK_BYTES * len(found) // used if used else LARGEST_CHUNK
-            size = max(1, min(2 * size, LARGEST_CHUNK, fitting))
+        for chunk, keys, found in self._chunks(messages):
             for number, (message, key) in enumerate(zip(chunk, keys, strict=True)):
                 if key not in found:
                     self._look_for(message, keys[number:], found, remaining)
@@ -148,7 +130,7 @@ class MemcachedBackend(ResultBackend):
             time.sleep(min(pause, left))
             pause = min(2 * pause, LONGEST_PAUSE)
             try:
-                found |= self._commands.get_many([key for key in keys if key not in found])
+                found |= self._read([key for key in keys if key not in found])
                 trouble = None
             except ConnectionClosed as error:
                 if trouble is None:

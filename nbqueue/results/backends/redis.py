@@ -7,11 +7,8 @@ less often: after 50 ms at first, every second in the end.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Generator, Iterable, Sequence
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -22,8 +19,9 @@ from ...redis import make_client, translated
 from ...redis.lane import Lane
 from ...redis.scripts import Script, load
 from ...redis.subscriber import Subscriber
-from ..backend import Missing, ResultBackend
+from ..backend import Missing
 from .redis_callbacks import FIRST_PAUSE, LONGEST_PAUSE, Callbacks
+from .server import ServerBackend
 
 if TYPE_CHECKING:
     from ...broker import MessageProxy
@@ -35,11 +33,9 @@ if TYPE_CHECKING:
 DEFAULT_MAX_SIZE = 64 * 2**20
 #: Bytes up to which a result is published itself, instead of the news that it is there.
 PUBLISHED_SIZE = 4096
-#: How many results are read at once, at first and at most; fewer where they take more bytes than these.
-FIRST_CHUNK, LARGEST_CHUNK, CHUNK_BYTES = 16, 500, 4 * 2**20
 
 
-class RedisBackend(ResultBackend):
+class RedisBackend(ServerBackend):
     """Results in Redis.
 
     Parameters:
@@ -49,6 +45,8 @@ class RedisBackend(ResultBackend):
       max_size: the bytes that an encoded result may have.
       parameters: those of `redis.Redis`, when there is no client.
     """
+
+    largest_chunk = 500
 
     def __init__(
         self,
@@ -76,12 +74,6 @@ class RedisBackend(ResultBackend):
             self._callbacks = Callbacks(self.client)  # this is a forked child: its parent's are not its own
         return self._callbacks.add(self.build_message_key(message), callback)
 
-    def iter_results(self, messages: Iterable[AnyMessage], remaining: Callable[[], float]) -> Iterator[Any]:
-        __tracebackhide__ = True
-        with contextlib.closing(self._stored(messages, remaining)) as stored:
-            for data in stored:
-                yield self.unwrap_result(self.encoder.decode(data))
-
     def forget(self, messages: Iterable[AnyMessage]) -> None:
         with translated(self.client), self.client.pipeline(transaction=False) as pipeline:
             for message in messages:
@@ -108,24 +100,10 @@ class RedisBackend(ResultBackend):
         with translated(self.client):
             self._store_script((key,), (data, int(ttl), "1" if small else "0"))
 
-    def _wait(self, message: AnyMessage, timeout: float) -> Any:
-        deadline = time.monotonic() + timeout / 1000
-        stored = self._stored([message], lambda: (deadline - time.monotonic()) * 1000)
-        with contextlib.closing(stored):
-            return self.encoder.decode(next(stored))
-
     def _stored(
         self, messages: Iterable[AnyMessage], remaining: Callable[[], float]
     ) -> Generator[bytes, None, None]:
-        """Yield the stored bytes of each message, as `iter_results` yields the results."""
-        iterator = iter(messages)
-        size = FIRST_CHUNK
-        while chunk := list(islice(iterator, size)):
-            keys = [self.build_message_key(message) for message in chunk]
-            found = self._read(keys)
-            used = sum(map(len, found.values()))
-            fitting = CHUNK_BYTES * len(found) // used if used else LARGEST_CHUNK
-            size = max(1, min(2 * size, LARGEST_CHUNK, fitting))
+        for chunk, keys, found in self._chunks(messages):
             arrivals: _Arrivals | None = None
             try:
                 for message, key in zip(chunk, keys, strict=True):
@@ -141,7 +119,6 @@ class RedisBackend(ResultBackend):
                     arrivals.close()
 
     def _read(self, keys: Sequence[str]) -> dict[str, bytes]:
-        """Return what is stored at the keys, without those where nothing is."""
         commands = [("LINDEX", key, 0) for key in keys]
         with translated(self.client):
             replies = self._lane.call_all(commands)
@@ -173,7 +150,7 @@ class _Arrivals:
         # Listening first and reading then is what makes it impossible to miss one.
         self.close = subscriber.subscribe(keys, lambda key, data: self.inbox.put((key, data)))
         try:
-            self.look(keys)
+            self.look_again(keys)
         except BaseException:
             self.close()
             raise

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -139,12 +139,14 @@ class StubBackend(ResultBackend):
         return self.encoder.decode(data)
 
     def forget(self, messages: Iterable[AnyMessage]) -> None:
-        store = self._results
-        with store.mutex:
+        with self._results.mutex:
             for message in messages:
-                key = self.build_message_key(message)
-                store.values.pop(key, None)
-                store.aside.pop(key, None)
+                self._forget(self.build_message_key(message))
+
+    def _forget(self, key: str) -> None:
+        """Drop what is at the key. The mutex is held."""
+        self._results.values.pop(key, None)
+        self._results.aside.pop(key, None)
 
     def _sweep(self) -> None:
         now = time.monotonic()
@@ -178,11 +180,11 @@ class HandleBackend(StubBackend):
         self._handles: dict[str, weakref.ref[Any]] = {}
         # Keys of handles that died. Filled by the garbage collector, which may run anywhere: no lock.
         self._dead: deque[str] = deque()
-        self._bytes = 0
         #: Keys and bytes of what was put since the last weighing. Filled without a lock.
         self._unweighed: deque[tuple[str, int]] = deque()
-        #: Keys in the order in which they were put; those that were put again are in it twice.
-        self._order: deque[str] = deque()
+        #: Bytes by key, in the order in which they were put last, and their sum.
+        self._sizes: OrderedDict[str, int] = OrderedDict()
+        self._bytes = 0
 
     def track(self, message: Message[Any]) -> None:
         """Keep the message's result for as long as this object lives."""
@@ -198,27 +200,36 @@ class HandleBackend(StubBackend):
     def _store(self, key: str, value: Any, ttl: int) -> None:
         data = self.encoder.encode(value)
         store = self._results
-        replaced = store.values.get(key)
         store.put(key, data, _FOR_EVER)
-        self._unweighed.append((key, len(data) - (0 if replaced is None else len(replaced[0]))))
+        self._unweighed.append((key, len(data)))
         if len(self._unweighed) >= self._weigh_at or len(data) > self._heavy:
             with store.mutex:
                 self._evict()
 
+    def _forget(self, key: str) -> None:
+        self._weigh()
+        super()._forget(key)
+        self._bytes -= self._sizes.pop(key, 0)
+
+    def _weigh(self) -> None:
+        """Take in what was put since the last weighing. The mutex is held."""
+        while self._unweighed:
+            key, size = self._unweighed.popleft()
+            self._bytes += size - self._sizes.pop(key, 0)
+            self._sizes[key] = size
+
     def _evict(self) -> None:
         """Drop the oldest results; those whose handle lives are set aside first. The mutex is held."""
-        while self._unweighed:
-            key, weight = self._unweighed.popleft()
-            self._order.append(key)
-            self._bytes += weight
-        results = self._results.values
+        self._weigh()
+        results, sizes = self._results.values, self._sizes
         most = self.keep - self._weigh_at + 1  # until the next weighing there may come as many
-        # What another thread has put and not yet told is no part of the order.
-        while self._order and (len(results) > most or (self._bytes > self.keep_bytes and len(results) > 1)):
-            oldest = self._order.popleft()
+        # What another thread has put and not yet told is not among the sizes.
+        while sizes and (len(results) > most or (self._bytes > self.keep_bytes and len(results) > 1)):
+            oldest, size = sizes.popitem(last=False)
+            self._bytes -= size
             entry = results.get(oldest)
             if entry is None:
-                continue  # it was put twice, or is forgotten
+                continue  # it was forgotten before it was told
             handle = self._handles.get(oldest)
             kept = handle is not None and handle() is not None
             if kept:
@@ -226,7 +237,6 @@ class HandleBackend(StubBackend):
             entry = results.pop(oldest)
             if kept:
                 self._results.aside[oldest] = entry  # it may have been put again in between
-            self._bytes -= len(entry[0])
 
     def _bury(self) -> None:
         with self._results.mutex:

@@ -181,3 +181,30 @@ def test_failed_messages_of_rabbitmq_are_listed_and_sent_again(bare_shell: Shell
     assert bare_shell.ok("failed", "retry", "one", *place) == "Sent 1 message again.\n"
     assert bare_shell.json("failed", "delete", "--all", "--yes", *place) == [{"deleted": 1}]
     broker.close()
+
+
+def test_a_queue_that_rabbitmq_does_not_have_is_named_and_not_declared(
+    bare_shell: Shell, rabbitmq_url: str
+) -> None:
+    from nbqueue.broker import from_url
+
+    broker = from_url(rabbitmq_url)
+    bury(broker, "default", "one")
+    for words in (["list"], ["show", "one"], ["retry", "--all"], ["delete", "--all", "--yes"]):
+        done = bare_shell.run("failed", *words, "--broker-url", rabbitmq_url, "--queue", "defualt")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "There is no queue 'defualt' on amqp://" in done.stderr
+    bare_shell.write(
+        "shop.py",
+        "import nbqueue\n@nbqueue.actor\ndef order(): pass\n"
+        "@nbqueue.actor(queue_name='emails')\ndef tell(): pass\n",
+    )
+    for queue, hint in (("defualt", "Did you mean default?"), ("nowhere", "shop knows default, emails.")):
+        done = bare_shell.run("failed", "list", "-b", rabbitmq_url, "-m", "shop", "-q", queue)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert hint in done.stderr
+    done = bare_shell.run("failed", "list", "-b", rabbitmq_url, "-m", "shop", "-q", "emails")
+    assert (done.returncode, done.stderr) == (0, "No message has failed.\n")
+    assert broker.has_queue("default") is True
+    assert [name for name in ("defualt", "nowhere", "emails") if broker.has_queue(name)] == []
+    broker.close()

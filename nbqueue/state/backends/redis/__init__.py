@@ -6,6 +6,7 @@ to be cancelled, `records` says how a record looks in Redis. The Lua scripts kee
     NS:<message id>             hash of a record's fields, expires
     NS:__live__:<state>:<queue> zset of the messages in a state that is not final, by the time it expires
     NS:__counters__:<queue>     hash of how many messages have ended, by state
+    NS:__latest__:<queue>       list of the few that ended last, or are to be tried again, as JSON
     NS:__cancelled__            zset of the messages marked as to be cancelled, by the time the mark expires
     NS:__cancel__               channel on which marks are published, as a JSON list of ids
 """
