@@ -10,11 +10,11 @@ import pytest
 import nbqueue
 from nbqueue import Worker
 from nbqueue.brokers.redis import RedisBroker
-from nbqueue.promote.block import actor_hashes
 from nbqueue.results import Results
 from nbqueue.results.backends import RedisBackend
 from nbqueue.serve.loading import import_named
 
+from ..unit.promoting import noted_hashes
 from .conftest import Notebook
 
 CELLS = (
@@ -47,7 +47,7 @@ def test_the_actors_are_written_and_what_they_need(promoted: Notebook, tmp_path:
         "tasks.py is up to date: 2 actors"
     )
     code = "from nbqueue.promote.hashing import source_hash\n[source_hash(clean), source_hash(both)]"
-    assert promoted.run(code).result == repr(list(actor_hashes(text).values()))
+    assert promoted.run(code).result == repr(list(noted_hashes(text).values()))
 
 
 def test_cells_that_the_kernel_does_not_keep_are_known_as_well(notebook: Notebook, tmp_path: Path) -> None:

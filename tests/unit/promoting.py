@@ -84,8 +84,7 @@ class Workbook:
         return self.text.partition('\n"""\n')[2].rpartition("# nbqueue: end")[0].strip("\n")
 
     def noted_hashes(self) -> dict[str, str]:
-        """Return the hash of each actor's source that the module notes."""
-        return dict(re.findall(r"# nbqueue: actor (\S+) ([0-9a-f]+)", self.text))
+        return noted_hashes(self.text)
 
     def compare(self, expression: str, *cells: str) -> tuple[str, str]:
         """Evaluate an expression in the module and in plain cells; return both values as text."""
@@ -112,6 +111,11 @@ class Workbook:
             cwd=self.folder, capture_output=True, text=True, timeout=60,
         )  # fmt: skip
         return done.stdout + done.stderr
+
+
+def noted_hashes(text: str) -> dict[str, str]:
+    """Return the hash of each actor's source that a promoted module notes."""
+    return dict(re.findall(r"# nbqueue: actor (\S+) ([0-9a-f]+)", text))
 
 
 def environment() -> dict[str, str]:
