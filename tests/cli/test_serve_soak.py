@@ -93,9 +93,11 @@ class Soak:
             return f"seed {self.seed}, {self.blows}: {len(lost)} of {self.sent} lost: {lost[:5]}\n{said}"
 
         eventually(lambda: expected <= set(site.counts("did")), missing, SETTLE)
+        # The child that got the last blow may end just before its parent is told to.
+        codes = (0, 1) if self.blows[-1].startswith("child") else (0,)
         for run in self.runs:
             run.ready()
-            assert run.stop() == 0, run.output[-5000:]
+            assert run.stop() in codes, f"{self.blows}\n{run.output[-5000:]}"
         assert set(site.counts("did")) == expected
         again = sum(count - 1 for count in site.counts("began").values())
         assert again <= 4 * PROCESSES * len(self.blows)  # only what ran when a process was killed
