@@ -14,11 +14,8 @@ from ..session import broker_from_url, check_kept_in_memory
 
 @dataclass(frozen=True)
 class Switch:
-    """What came of it."""
+    """What came of it: how many actors are declared, how many messages were moved or dropped."""
 
-    broker: Broker
-    #: What the server is ("Redis 7.2"), None for the embedded broker.
-    server: str | None
     actors: int
     moved: int
     dropped: int
@@ -34,40 +31,47 @@ def resolve(url: str) -> str:
     return value
 
 
-def switch(
-    url: str, *, results_url: str | None = None, state_url: str | None = None, drop: bool = False
-) -> Switch:
-    """Use the broker at a URL from now on.
+def connect(
+    url: str, *, results_url: str | None = None, state_url: str | None = None
+) -> tuple[Broker, str | None]:
+    """Return a broker at a URL and what its server is; a notebook's own one, and None, for `stub://`.
 
     Parameters:
       results_url, state_url: where results and message states are kept; the broker's own server by default.
-      drop: forget what waits in this kernel instead of moving it.
 
     Raises:
       ValueError: a URL that is none, one of an unknown kind, or one that a broker in memory would not use.
-      BrokerError: the server can't be reached; nothing has changed then. Or it took some
-        messages and no more.
+      BrokerError: the server can't be reached.
     """
-    present = get_broker()
-    server = None
-    successor: Broker
     if url.startswith("stub:"):
         check_kept_in_memory(results_url, state_url)
-        if isinstance(present, EmbeddedBroker):
-            return Switch(present, None, len(present.actors), 0, 0)
-        successor = EmbeddedBroker()
-    else:
-        successor = broker_from_url(url, profile=True, results_url=results_url, state_url=state_url)
-        server = successor.probe()
+        present = get_broker()
+        return present if isinstance(present, EmbeddedBroker) else EmbeddedBroker(), None
+    broker = broker_from_url(url, profile=True, results_url=results_url, state_url=state_url)
+    return broker, broker.probe()
+
+
+def switch(successor: Broker, *, drop: bool = False) -> Switch:
+    """Use a broker from now on.
+
+    Parameters:
+      drop: forget what waits in this kernel instead of moving it.
+
+    Raises:
+      ValueError: it does not know an option of an actor; nothing has changed then.
+      BrokerError: it took some of the messages and no more.
+    """
+    present = get_broker()
     moved = dropped = 0
     if isinstance(present, EmbeddedBroker):
-        moved, dropped = present.move_to(successor, drop=drop)
+        if present is not successor:
+            moved, dropped = present.move_to(successor, drop=drop)
     else:
         _declare_again(present, successor)
     brokers.global_broker = successor
-    if isinstance(successor, EmbeddedBroker):
+    if isinstance(successor, EmbeddedBroker) and present is not successor:
         successor.start()
-    return Switch(successor, server, len(successor.actors), moved, dropped)
+    return Switch(len(successor.actors), moved, dropped)
 
 
 def _declare_again(present: Broker, successor: Broker) -> None:

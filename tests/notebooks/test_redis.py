@@ -84,6 +84,13 @@ def test_a_server_that_is_not_there_changes_nothing(loaded: Notebook) -> None:
     assert loaded.run("add.send(1, 2).get_result()").result == "3"
 
 
+def test_nor_does_it_stop_the_worker_on_another_server(loaded: Notebook, server: RedisServer) -> None:
+    loaded.run(f"%nbqueue use {server.url}")
+    loaded.run("%nbqueue workers 2")
+    assert "127.0.0.1:1/0" in loaded.run("%nbqueue use redis://127.0.0.1:1/0").stdout
+    assert loaded.run("add.send(1, 2).get_result(timeout=20_000)").result == "3"
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

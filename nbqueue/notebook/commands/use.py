@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...broker import Broker
-from ..switching import resolve, switch
+from ..switching import connect, resolve, switch
 from .parsing import Parser
 
 if TYPE_CHECKING:
@@ -24,24 +24,22 @@ def run(magics: Magics, words: list[str]) -> str:
         "NBQUEUE_RESULTS_URL": resolve(asked.results) if asked.results else None,
         "NBQUEUE_STATE_URL": resolve(asked.state) if asked.state else None,
     }
-    magics.stop_worker()
-    done = switch(
-        resolve(asked.url),
-        results_url=urls["NBQUEUE_RESULTS_URL"],
-        state_url=urls["NBQUEUE_STATE_URL"],
-        drop=asked.drop,
+    broker, server = connect(
+        resolve(asked.url), results_url=urls["NBQUEUE_RESULTS_URL"], state_url=urls["NBQUEUE_STATE_URL"]
     )
+    magics.stop_worker()
+    done = switch(broker, drop=asked.drop)
     magics.urls = {name: url for name, url in urls.items() if url}
     actors = f"{done.actors} actor{'' if done.actors == 1 else 's'} declared."
-    if done.server is None:
+    if server is None:
         return f"Using the stub broker in this kernel. {actors}"
-    lines = [f"Using {done.broker.address} ({done.server}). {actors}"]
+    lines = [f"Using {broker.address} ({server}). {actors}"]
     if done.moved:
         lines.append(f"{done.moved:,} messages that waited in this kernel were moved there.")
     if done.dropped:
         lines.append(f"{done.dropped:,} messages that waited in this kernel were dropped.")
-    lines += _what_is_missing(done.broker)
-    if not any(done.broker.listens(name) for name in done.broker.get_declared_queues()):
+    lines += _what_is_missing(broker)
+    if not any(broker.listens(name) for name in broker.get_declared_queues()):
         lines.append(
             "No worker is seen yet: %nbqueue workers 4 runs some here, "
             "nbqueue serve MODULE runs them elsewhere."
