@@ -1,10 +1,7 @@
-"""The pages of the documentation, and what is in them: blocks and spans of code, comments above blocks.
+"""The pages of the documentation, and what is in them: blocks and spans of code.
 
-Pages are named by their path from the root of the project. A block may stand below a comment that says what
-is to be done with it, invisible to readers:
-
-    <!-- not run: reason -->    it can't run here; its syntax is checked all the same
-    <!-- file: tasks.py -->     it is a file that later blocks import, or load
+Pages are named by their path from the root of the project. A block below a comment that readers don't see,
+`<!-- file: tasks.py -->`, is a file that later blocks import, or load.
 """
 
 from __future__ import annotations
@@ -25,7 +22,7 @@ PAGES = [
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")),
 ]
 
-_MARK = re.compile(r"<!--\s*(not run|file):\s*(.+?)\s*-->")
+_FILE = re.compile(r"<!--\s*file:\s*(.+?)\s*-->")
 _MAGIC = re.compile(r"^\s*[%!]", re.M)
 
 
@@ -37,7 +34,6 @@ class Block:
     line: int
     language: str
     source: str
-    not_run: str | None = None
     file: str | None = None
 
     @property
@@ -51,10 +47,10 @@ class Block:
 def blocks(page: str) -> list[Block]:
     """Return the blocks of a page in their order."""
     found: list[Block] = []
-    marks: dict[str, str] = {}
+    file: str | None = None
     for token in MarkdownIt("commonmark").parse((ROOT / page).read_text()):
         if token.type == "html_block":
-            marks = {mark[1]: mark[2] for mark in _MARK.finditer(token.content)}
+            file = mark[1] if (mark := _FILE.search(token.content)) else None
         elif token.type in ("fence", "code_block"):
             assert token.map is not None
             words = token.info.split()
@@ -64,12 +60,11 @@ def blocks(page: str) -> list[Block]:
                     line=token.map[0] + (2 if token.type == "fence" else 1),
                     language=words[0] if words else "",
                     source=token.content,
-                    not_run=marks.get("not run"),
-                    file=marks.get("file"),
+                    file=file,
                 )
             )
         if token.type != "html_block":
-            marks = {}
+            file = None
     return found
 
 

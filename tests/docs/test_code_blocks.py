@@ -46,9 +46,6 @@ SERVERS = [
     (r"localhost:11211", "memcached_address"),
 ]
 
-#: How many blocks of Python there may be that do not run. Rather make one run than raise it.
-MAY_NOT_RUN = 3
-
 
 @pytest.fixture
 def memcached_address(memcached_url: str) -> str:
@@ -71,19 +68,17 @@ def program_of(page: str) -> list[Block]:
     """Return what runs of a page: what comes before it, then its blocks that are no files."""
     path = BEFORE / f"{page.removeprefix('docs/').removesuffix('.md').replace('/', '-')}.py"
     before = [Block(str(path.relative_to(ROOT)), 1, "python", path.read_text())] if path.exists() else []
-    return before + [
-        block for block in blocks(page) if is_program(block) and not block.not_run and not block.file
-    ]
+    return before + [block for block in blocks(page) if is_program(block) and not block.file]
 
 
 def write_files(page: str, folder: Path, request: pytest.FixtureRequest) -> None:
     for block in blocks(page):
-        if block.file and not block.not_run:
+        if block.file:
             (folder / block.file).parent.mkdir(parents=True, exist_ok=True)
             (folder / block.file).write_text(with_servers(block.source, request))
 
 
-PROGRAMS = [page for page in PAGES if any(is_program(b) and not b.not_run for b in blocks(page))]
+PROGRAMS = [page for page in PAGES if any(is_program(b) for b in blocks(page))]
 IN_KERNELS = [page for page in PROGRAMS if any(block.has_magics for block in program_of(page))]
 
 
@@ -122,15 +117,6 @@ def test_the_cells_of_a_page_run(page: str, tmp_path: Path, request: pytest.Fixt
                 assert agrees(printed, shown(block.source)), f"{block} shows\n{printed}"
     finally:
         notebook.close()
-
-
-def test_few_blocks_do_not_run_and_each_says_why() -> None:
-    left_out = [block for block in BLOCKS if is_program(block) and block.not_run]
-    for block in left_out:
-        compile(block.source, str(block), "exec")
-        assert len(block.not_run or "") > 10, block
-    assert len(left_out) <= MAY_NOT_RUN, [str(block) for block in left_out]
-    assert sum(map(is_program, BLOCKS)) > 10 * len(left_out)
 
 
 def test_no_program_passes_for_something_else() -> None:
@@ -177,17 +163,17 @@ def test_every_shown_output_is_one_that_is_compared(page: str) -> None:
     assert {(number, line.strip()) for number, line in claimed} == {(n, line.strip()) for n, line in compared}
 
 
-@pytest.mark.parametrize("block", [b for b in BLOCKS if b.file and not b.not_run], ids=str)
+@pytest.mark.parametrize("block", [b for b in BLOCKS if b.file], ids=str)
 def test_every_file_of_a_page_is_used(block: Block) -> None:
-    """A file is imported by what runs on its page, or it is one that pytest finds, which the page runs."""
+    """A file is imported by what is on its page, or it is one that pytest finds, which the page runs."""
     name = (block.file or "").removesuffix(".py").replace("/", ".")
     used = re.compile(rf"^(?:from|import) {re.escape(name)}\b|^%nbqueue serve {re.escape(name)}\b", re.M)
-    page = [other for other in BLOCKS if other.page == block.page and is_program(other) and not other.not_run]
+    page = [other for other in BLOCKS if other.page == block.page and is_program(other)]
     runs_pytest = any('"pytest"' in other.source for other in page if not other.file)
     assert (
         runs_pytest
         if re.match(r"conftest$|test_", name)
-        else any(used.search(other.source) for other in page if not other.file)
+        else any(used.search(other.source) for other in page if other != block)
     )
 
 
