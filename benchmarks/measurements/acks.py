@@ -1,0 +1,62 @@
+"""How long after its run a message leaves the server, seen from outside of the worker.
+
+A producer's process observes: it looks every half millisecond or so how many unfinished messages the server
+holds. That doesn't tell which message an ack was for, so the k-th decrement is matched with the k-th end of a
+run. The mean of that is exact; where acks overtake each other, a single message waited longer or shorter. A
+decrement is noted at the first look that shows it: lags are too long by up to one gap between two looks.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from benchmarks.measurements.measurement import Bench, Column, Numbers, percentiles
+from benchmarks.processes import BenchmarkError
+
+#: Messages of the drain and of the flow that are observed, and seconds between two of the flow.
+DRAINED, PACED, PACE = 3_000, 400, 0.005
+#: Seconds in which all of them have to be acked.
+PATIENCE = 120.0
+
+COLUMNS = (
+    Column("ack_p50", "ack lag in a drain p50, ms", 1, better="less"),
+    Column("ack_p99", "p99, ms", 1, better="less"),
+    Column("paced_ack_p50", "ack lag at 200/s p50, ms", 1, better="less"),
+    Column("paced_ack_p99", "p99, ms", 1, better="less"),
+)
+
+
+def lag(bench: Bench, peer: str, count: int) -> Numbers:
+    """Observe a drain, then a flow of 200 messages a second into the same worker."""
+    count = min(count, DRAINED)
+    setup = bench.setup(messages=count + PACED)
+    with bench.producer(peer, setup) as producer:
+        if not producer.hello["acks"]:
+            return {}
+        producer.call("fill", count)
+        bench.expect(count, peer, producer)
+        producer.tell("acks", count, count, PACE, PATIENCE)
+        with bench.worker(peer, setup) as worker:
+            drained = producer.receive("answer")
+            paced = producer.call("acks", count, count + PACED, PACE, PATIENCE)
+            started = worker.call("report")["started"]
+    ends = started[:count], started[count : count + PACED]
+    return {
+        **percentiles(lags(peer, ends[0], drained["seen"]), "ack_"),
+        **percentiles(lags(peer, ends[1], paced["seen"]), "paced_ack_"),
+        "ack_gap": statistics.median(drained["gaps"]) / 1e6,
+        "paced_ack_gap": statistics.median(paced["gaps"]) / 1e6,
+    }
+
+
+def lags(peer: str, ends: Sequence[int], seen: Sequence[int]) -> list[float]:
+    """Match the k-th ack with the k-th end of a run (both ns); return the lags in ms.
+
+    Raises `BenchmarkError` when a message never ran or was never acked.
+    """
+    if not all(ends):
+        raise BenchmarkError(f"{peer}: {list(ends).count(0)} of {len(ends)} messages never ran")
+    if len(seen) != len(ends):
+        raise BenchmarkError(f"{peer}: {len(seen)} acks were seen for {len(ends)} messages")
+    return [(ack - end) / 1e6 for end, ack in zip(sorted(ends), sorted(seen), strict=True)]

@@ -1,0 +1,53 @@
+"""SAQ, whose tasks are coroutines: as many at once as others have threads."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import redis
+from saq import Queue, Worker
+
+from benchmarks.peers import execution
+from benchmarks.peers.asynchronous import AsynchronousPeer
+from benchmarks.peers.peer import Setup
+
+
+async def noop(context: Any, *, number: int) -> int | None:
+    return execution.noop(number)
+
+
+class Adapter(AsynchronousPeer):
+    distribution = "saq"
+    guarantee = "at least once (retries=2): swept after its timeout of 10 s, once a minute"
+
+    def __init__(self, setup: Setup) -> None:
+        self.url = setup.url
+        self.ttl = 600 if setup.results else -1
+        self.client: Any = redis.Redis.from_url(setup.url)
+
+    def work(self, threads: int) -> None:
+        async def work() -> None:
+            await Worker(self._queue(), functions=[noop], concurrency=threads).start()
+
+        asyncio.run(work())
+
+    async def start(self) -> None:
+        self.queue = self._queue()
+        await self.queue.connect()
+
+    def _queue(self) -> Queue:
+        return Queue.from_url(self.url, name="bench")
+
+    async def submit(self, number: int) -> Any:
+        return await self.queue.enqueue("noop", retries=2, ttl=self.ttl, number=number)
+
+    async def answer(self, number: int) -> int:
+        job = await self.submit(number)
+        await job.refresh(until_complete=10)
+        answer: int = job.result
+        return answer
+
+    def left(self) -> int:
+        unfinished: int = self.client.zcard("saq:bench:incomplete")
+        return unfinished
