@@ -15,10 +15,9 @@ from benchmarks.processes import BenchmarkError
 
 
 def positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text}: give a number of at least 1")
-    return number
+    return int(text)
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -59,29 +58,42 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
-def check(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
-    """End with an error that names what is unknown and what there is."""
-    known = ALL[arguments.broker]
-    for name in arguments.measurements:
-        if name not in known:
-            elsewhere = [f"--broker {broker} has it" for broker, others in ALL.items() if name in others]
-            parser.error(
-                f"{name}: not measured with --broker {arguments.broker}, which has {', '.join(known)}"
-                + "".join(f"; {hint}" for hint in elsewhere)
-            )
-    chosen = chosen_measurements(arguments)
-    peers = list(dict.fromkeys(peer for name in chosen for peer in known[name].peers))
-    for peer in arguments.peers or []:
-        if peer not in peers:
-            parser.error(
-                f"--peers {peer}: not among {', '.join(peers) or 'any: these are beside themselves'}"
-            )
-    if arguments.plot and arguments.plot.suffix not in (".svg", ".png"):
-        parser.error(f"--plot {arguments.plot}: name a file that ends in .svg or .png")
-    if arguments.source and not arguments.source.is_file():
-        parser.error(f"--from {arguments.source}: no such file; --json {arguments.source} writes one")
-    if arguments.save_baseline and arguments.compare:
+def check(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    """End with an error that names what is wrong, and what would be right."""
+    if given.source:
+        check_source(parser, given)
+    else:
+        check_choice(parser, given)
+    if given.plot and given.plot.suffix not in (".svg", ".png"):
+        parser.error(f"--plot {given.plot}: name a file that ends in .svg or .png")
+    if given.save_baseline and given.compare:
         parser.error("--save-baseline and --compare: compare first, then save in a second call")
+
+
+def check_source(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    """Check what is asked of a document: that it's there, and that nothing is to be measured."""
+    if not given.source.is_file():
+        parser.error(f"--from {given.source}: no such file; --json {given.source} writes one")
+    options = {"--peers": given.peers, "--count": given.count, "--rounds": given.rounds}
+    for word in [*given.measurements, *(option for option, value in options.items() if value)]:
+        parser.error(f"--from {given.source} shows what was measured, all of it; {word}: leave it out")
+
+
+def check_choice(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    """Check that the measurements and the peers exist."""
+    known = ALL[given.broker]
+    for name in given.measurements:
+        if name not in known:
+            elsewhere = [f"; --broker {broker} has it" for broker, others in ALL.items() if name in others]
+            there = f"not measured with --broker {given.broker}, which has {', '.join(known)}"
+            parser.error(f"{name}: {there}{''.join(elsewhere)}")
+    for name in given.measurements or known:
+        if given.measurements and given.peers and not known[name].rows(given.peers):
+            parser.error(f"--peers {','.join(given.peers)}: {name} has none of them; leave out --peers")
+    peers = list(dict.fromkeys(peer for name in given.measurements or known for peer in known[name].peers))
+    for peer in given.peers or []:
+        if peer not in peers:
+            parser.error(f"--peers {peer}: not among {', '.join(peers) or 'any; leave out --peers'}")
 
 
 def chosen_measurements(arguments: argparse.Namespace) -> list[str]:
@@ -131,9 +143,9 @@ def hand_over(found: dict[str, Any], given: argparse.Namespace) -> None:
     if given.plot:
         plot.plot(found, given.plot)
     if given.save_baseline:
-        baseline.save(found)
+        baseline.save(found, baseline.PATH)
     if given.compare:
-        changes = baseline.compare(found)
+        changes = baseline.compare(found, baseline.PATH)
         worse = baseline.regressions(changes)
         for change in worse:
             print(change, file=sys.stderr)

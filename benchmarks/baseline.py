@@ -57,7 +57,7 @@ def worsening(before: float, now: float, better: str) -> float:
     return now / before - 1 if better == "less" else 1 - now / before
 
 
-def save(found: dict[str, Any], path: Path = PATH) -> None:
+def save(found: dict[str, Any], path: Path) -> None:
     """Keep the ratios of what was measured; others in the file stay.
 
     Raises `BenchmarkError` when they are to another row than a baseline's.
@@ -70,7 +70,7 @@ def save(found: dict[str, Any], path: Path = PATH) -> None:
     path.write_text(json.dumps(kept, indent=2) + "\n")
 
 
-def compare(found: dict[str, Any], path: Path = PATH) -> list[Change]:
+def compare(found: dict[str, Any], path: Path) -> list[Change]:
     """Return how each ratio has changed that the baseline has, the worst first.
 
     Raises `BenchmarkError` when there is no baseline for what was measured, or a kept ratio is missing now.

@@ -49,7 +49,7 @@ def table(measurement: Measurement, measured: dict[str, Any], peers: dict[str, A
     for column in measurement.columns:
         drawn.add_column(column.heading, justify="right")
     if measurement.peers:
-        drawn.add_column("a message whose worker dies", max_width=32)
+        drawn.add_column("a message whose worker dies", min_width=24, max_width=32)
     for name, own in rows.items():
         cells = [
             cell(
@@ -67,7 +67,7 @@ def show(found: dict[str, Any]) -> None:
     """Print to a terminal at its width, elsewhere wide enough for every column."""
     console = Console()
     if not console.is_terminal:
-        console = Console(width=190)
+        console = Console(width=200)
     for name, measured in found["measured"].items():
         console.print(table(ALL[found["broker"]][name], measured, found["peers"]))
     versions = ", ".join(f"{peer} {said['version']}" for peer, said in found["peers"].items())

@@ -3,13 +3,15 @@
 A producer's process observes: it looks every half millisecond or so how many unfinished messages the server
 holds. That doesn't tell which message an ack was for, so the k-th decrement is matched with the k-th end of a
 run. The mean of that is exact; where acks overtake each other, a single message waited longer or shorter. A
-decrement is noted at the first look that shows it: lags are too long by up to one gap between two looks.
+decrement counts from the first look that shows it for good: with some peers a message is nowhere for a moment
+while it goes from the queue to the worker. Lags are too long by up to one gap between two looks.
 """
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from itertools import pairwise
 
 from benchmarks.measurements.measurement import Bench, Column, Numbers, percentiles
 from benchmarks.processes import BenchmarkError
@@ -18,6 +20,10 @@ from benchmarks.processes import BenchmarkError
 DRAINED, PACED, PACE = 3_000, 400, 0.005
 #: Seconds in which all of them have to be acked.
 PATIENCE = 120.0
+
+
+#: The ns of each look, and how many acks it showed.
+Looks = Sequence[tuple[int, int]]
 
 COLUMNS = (
     Column("ack_p50", "ack lag in a drain p50, ms", 1, better="less"),
@@ -41,13 +47,28 @@ def lag(bench: Bench, peer: str, count: int) -> Numbers:
             drained = producer.receive("answer")
             paced = producer.call("acks", count, count + PACED, PACE, PATIENCE)
             started = worker.call("report")["started"]
-    ends = started[:count], started[count : count + PACED]
     return {
-        **percentiles(lags(peer, ends[0], drained["seen"]), "ack_"),
-        **percentiles(lags(peer, ends[1], paced["seen"]), "paced_ack_"),
-        "ack_gap": statistics.median(drained["gaps"]) / 1e6,
-        "paced_ack_gap": statistics.median(paced["gaps"]) / 1e6,
+        **percentiles(lags(peer, started[:count], seen(drained)), "ack_"),
+        **percentiles(lags(peer, started[count : count + PACED], seen(paced)), "paced_ack_"),
+        "ack_gap": gap(drained),
+        "paced_ack_gap": gap(paced),
     }
+
+
+def seen(looks: Looks) -> list[int]:
+    """Return when each ack was first seen for good (ns), the first one first."""
+    first, lowest = looks[0][0], looks[-1][1]
+    moments: list[int] = []
+    for (_, acked), (later, _) in reversed(list(pairwise(looks))):
+        if acked < lowest:
+            moments += [later] * (lowest - acked)
+            lowest = acked
+    return ([first] * lowest) + moments[::-1]
+
+
+def gap(looks: Looks) -> float:
+    """Return the median of the ms between two looks: the resolution of what was observed."""
+    return statistics.median(later - looked for (looked, _), (later, _) in pairwise(looks)) / 1e6
 
 
 def lags(peer: str, ends: Sequence[int], seen: Sequence[int]) -> list[float]:

@@ -25,6 +25,8 @@ from benchmarks.peers.peer import THREADS, Adapter, Setup
 
 #: Seconds between two looks at the server by one who waits, and by one who observes acks.
 LOOK, CLOSE_LOOK = 0.005, 0.0005
+#: Seconds after which acks that were seen aren't taken back any more.
+SETTLED = 0.05
 
 # Libraries print to stdout at times: our lines get a descriptor of their own, theirs go to the log.
 ours = os.fdopen(os.dup(1), "w")
@@ -153,32 +155,31 @@ class Producer(Role):
             time.sleep(LOOK)
         return most
 
-    def acks(self, first: int, end: int, pause: float, patience: float) -> dict[str, Any]:
+    def acks(self, first: int, end: int, pause: float, patience: float) -> list[tuple[int, int]]:
         """Observe acks: send `first` to `end - 1`, one every `pause` seconds, and look at the server between.
 
         What waits already is observed as well. One thread sends and looks, so whatever was sent and isn't on
-        the server any more has been acked. Return `seen`: when each ack, in their order, was first seen (ns),
-        and `gaps`: the ns between two looks. Stops when patience (s) ends.
+        the server any more has been acked. Return the ns of each look with how many acks it shows, until all
+        were there for a while (`SETTLED`) or patience (s) ends.
         """
-        seen: list[int] = []
-        gaps: list[int] = []
+        looks: list[tuple[int, int]] = []
         coming = deque(range(first, end))
         sent = self.peer.left()
         total = sent + len(coming)
-        due = looked = time.monotonic_ns()
+        due = looked = complete = time.monotonic_ns()
         deadline = due + patience * 1e9
-        while len(seen) < total and looked < deadline:
+        while looked - complete < SETTLED * 1e9 and looked < deadline:
             if coming and looked >= due:
                 self.peer.send([coming.popleft()])
                 sent += 1
                 due += round(pause * 1e9)
             acked = sent - self.peer.left()
-            now = time.monotonic_ns()
-            seen += [now] * (acked - len(seen))
-            gaps.append(now - looked)
-            looked = now
+            looked = time.monotonic_ns()
+            looks.append((looked, acked))
+            if acked < total:
+                complete = looked
             time.sleep(CLOSE_LOOK)
-        return {"seen": seen, "gaps": gaps}
+        return looks
 
 
 class Contender(Role):

@@ -12,7 +12,7 @@ from benchmarks.peers.peer import Peer, Setup
 
 class Adapter(Peer):
     distribution = "huey"
-    guarantee = "at most once: popped before the run, no acks"
+    guarantee = "lost: popped before the run"
     acks = False
 
     def __init__(self, setup: Setup) -> None:

@@ -10,7 +10,7 @@ from benchmarks.peers.peer import chunks
 
 class Adapter(CompatiblePeer):
     distribution = "nbqueue"
-    guarantee = "at least once: acked after the run, many at a time"
+    guarantee = "runs again: acked after the run, many at once"
     bulk = True
 
     def send_bulk(self, numbers: Iterable[int], delay: int | None = None) -> None:

@@ -14,7 +14,7 @@ from benchmarks.peers.peer import Peer, Setup, chunks
 
 class Adapter(Peer):
     distribution = "rq"
-    guarantee = "at most once: a dead worker's job is put among the failed; one job at a time"
+    guarantee = "is listed as failed, doesn't run again"
     bulk = True
     most = 2_000
 

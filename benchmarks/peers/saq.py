@@ -19,7 +19,7 @@ async def noop(context: Any, *, number: int) -> int | None:
 
 class Adapter(AsynchronousPeer):
     distribution = "saq"
-    guarantee = "at least once (retries=2): swept after its timeout of 10 s, once a minute"
+    guarantee = "runs again after 10 to 70 s (retries=2)"
 
     def __init__(self, setup: Setup) -> None:
         self.url = setup.url

@@ -19,7 +19,7 @@ CHECK_INTERVAL = 0.001
 
 class Adapter(AsynchronousPeer):
     distribution = "taskiq"
-    guarantee = "at least once: acked after the run, redelivered after 10 minutes"
+    guarantee = "runs again after 10 minutes"
 
     def __init__(self, setup: Setup) -> None:
         self.broker: Any = self.connect(setup)

@@ -9,7 +9,7 @@ from benchmarks.peers.peer import Setup
 
 
 class Adapter(over_redis.Adapter):
-    guarantee = "at least once: acked after the run (acks_late)"
+    guarantee = "runs again: acked after the run (acks_late)"
     unconfirmed = True
 
     def transport(self, setup: Setup) -> dict[str, Any]:

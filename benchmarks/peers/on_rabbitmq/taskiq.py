@@ -11,7 +11,7 @@ from benchmarks.peers.peer import Setup
 
 
 class Adapter(over_redis.Adapter):
-    guarantee = "at least once: acked after the run, one by one"
+    guarantee = "runs again: acked after the run, one by one"
 
     def connect(self, setup: Setup) -> Any:
         return AioPikaBroker(setup.url)
