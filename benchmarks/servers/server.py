@@ -66,8 +66,8 @@ class Server(ABC):
     def holds(self, count: int, observer: PeerProcess, patience: float) -> int | None:
         """Wait until it holds so many messages, waiting or unacked; return when (ns).
 
-        Return None when that doesn't come true within the patience (s). The observer is a producer of the peer
-        whose messages they are.
+        Return None when that doesn't come true within the patience (s). The observer is a producer of
+        the peer whose messages they are.
         """
 
     def start(self, *command: str, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:

@@ -236,7 +236,7 @@ def test_comparing_needs_a_baseline_all_its_columns_and_its_anchor(tmp_path: Pat
     baseline.save(drained(700.0, 0.1), path)
     less = drained(700.0, 0.1)
     del less["measured"]["drain"]["rows"]["nbqueue"]["rate"]
-    with pytest.raises(BenchmarkError, match="nbqueue: rate is in baseline.json and wasn't measured"):
+    with pytest.raises(BenchmarkError, match=r"nbqueue: rate is in .* and wasn't measured"):
         baseline.compare(less, path)
     other = drained(700.0, 0.1)
     other["measured"]["drain"]["anchor"] = "huey"
