@@ -11,6 +11,9 @@ from benchmarks.peers.peer import Peer
 
 T = TypeVar("T")
 
+#: Seconds between two looks for a result. The libraries' own 0.2 and more would measure only themselves.
+CHECK_INTERVAL = 0.001
+
 
 class AsynchronousPeer(Peer):
     """Its coroutines run on one event loop, that of the thread which first asks for one."""

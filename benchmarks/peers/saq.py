@@ -9,7 +9,7 @@ import redis
 from saq import Queue, Worker
 
 from benchmarks.peers import execution
-from benchmarks.peers.asynchronous import AsynchronousPeer
+from benchmarks.peers.asynchronous import CHECK_INTERVAL, AsynchronousPeer
 from benchmarks.peers.peer import Setup
 
 
@@ -23,7 +23,7 @@ class Adapter(AsynchronousPeer):
 
     def __init__(self, setup: Setup) -> None:
         self.url = setup.url
-        self.ttl = 600 if setup.results else -1
+        self.options: dict[str, Any] = {"retries": 2, "ttl": 600 if setup.results else -1}
         self.client: Any = redis.Redis.from_url(setup.url)
 
     def work(self, threads: int) -> None:
@@ -40,12 +40,12 @@ class Adapter(AsynchronousPeer):
         return Queue.from_url(self.url, name="bench")
 
     async def submit(self, number: int) -> Any:
-        return await self.queue.enqueue("noop", retries=2, ttl=self.ttl, number=number)
+        return await self.queue.enqueue("noop", **self.options, number=number)
 
     async def answer(self, number: int) -> int:
-        job = await self.submit(number)
-        await job.refresh(until_complete=10)
-        answer: int = job.result
+        answer: int = await self.queue.apply(
+            "noop", timeout=10, poll_interval=CHECK_INTERVAL, **self.options, number=number
+        )
         return answer
 
     def left(self) -> int:

@@ -9,12 +9,9 @@ import redis
 from taskiq.api import run_receiver_task
 from taskiq_redis import RedisAsyncResultBackend, RedisStreamBroker
 
-from benchmarks.peers.asynchronous import AsynchronousPeer
+from benchmarks.peers.asynchronous import CHECK_INTERVAL, AsynchronousPeer
 from benchmarks.peers.execution import noop
 from benchmarks.peers.peer import Setup
-
-#: Seconds between two looks for a result. The default of 0.2 would measure only itself.
-CHECK_INTERVAL = 0.001
 
 
 class Adapter(AsynchronousPeer):
