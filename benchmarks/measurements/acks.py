@@ -13,7 +13,8 @@ import statistics
 from collections.abc import Sequence
 from itertools import pairwise
 
-from benchmarks.measurements.measurement import Bench, Column, Numbers, percentiles
+from benchmarks.measurements.columns import percentile_columns
+from benchmarks.measurements.measurement import Bench, Numbers, percentiles
 from benchmarks.processes import BenchmarkError
 
 #: Messages of the drain and of the flow that are observed, and seconds between two of the flow.
@@ -26,10 +27,8 @@ PATIENCE = 120.0
 Looks = Sequence[tuple[int, int]]
 
 COLUMNS = (
-    Column("ack_p50", "ack lag in a drain p50, ms", 1, better="less"),
-    Column("ack_p99", "p99, ms", 1, better="less"),
-    Column("paced_ack_p50", "ack lag at 200/s p50, ms", 1, better="less"),
-    Column("paced_ack_p99", "p99, ms", 1, better="less"),
+    *percentile_columns("ack_", "ack lag in a drain", digits=1),
+    *percentile_columns("paced_ack_", "ack lag at 200/s", digits=1),
 )
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from jupyter_client.manager import KernelManager
 
-from benchmarks.measurements.measurement import Bench, Column, Measurement, Numbers
+from benchmarks.measurements.columns import MESSAGE_CPU, THROUGHPUT, Column
+from benchmarks.measurements.measurement import Bench, Measurement, Numbers
 
 SETUP = """
 import time, json, nbqueue
@@ -127,8 +128,8 @@ def cards(bench: Bench, variant: tuple[bool, str], count: int) -> Numbers:
 CARDS_SHOWN = Measurement(
     "Cards: {count:,} no-ops with results in a kernel, with cards on the page",
     (
-        Column("throughput", "messages/s", 0, better="more"),
-        Column("cpu", "CPU µs a message", 1, better="less"),
+        THROUGHPUT,
+        MESSAGE_CPU,
         Column("flag", "the flag of an actor's thread, µs", 2, better="less"),
         Column("look", "a look at a group of 100,000, ms", 1, better="less"),
     ),

@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 from benchmarks.measurements import acks
-from benchmarks.measurements.draining import (
-    EMPTIED,
-    RATE,
-    RSS,
-    SERVER_CPU,
-    TWICE,
-    WORKER_CPU,
-    drain,
-    drain_by_many,
-)
-from benchmarks.measurements.measurement import Bench, Column, Measurement, Numbers
+from benchmarks.measurements.columns import EMPTIED, RATE, RSS, SERVER_CPU, TWICE, WORKER_CPU, Column
+from benchmarks.measurements.draining import drain, drain_by_many
+from benchmarks.measurements.measurement import Bench, Measurement, Numbers
 from benchmarks.peers import NAMES
 from benchmarks.peers import on_rabbitmq as rabbitmq_peers
 

@@ -5,16 +5,9 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import replace
 
-from benchmarks.measurements.measurement import Bench, Column, Numbers
+from benchmarks.measurements.measurement import Bench, Numbers
 from benchmarks.peers.peer import Setup
 from benchmarks.processes import BenchmarkError, PeerProcess
-
-RATE = Column("rate", "messages/s", 0, better="more")
-WORKER_CPU = Column("worker_cpu", "worker CPU s/1,000", 4, better="less")
-SERVER_CPU = Column("server_cpu", "server CPU s/1,000", 4, better="less")
-EMPTIED = Column("emptied", "all acked after, ms", 1)
-RSS = Column("rss", "worker RSS, MiB", 0, better="less")
-TWICE = Column("twice", "run twice", 0)
 
 #: Seconds in which all messages have to be run, where only the server tells that they were.
 PATIENCE = 600.0

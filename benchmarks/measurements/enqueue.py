@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks.measurements.measurement import WARM_UP, Bench, Column, Measurement, Numbers
+from benchmarks.measurements.columns import PRODUCER_CPU, SERVER_CPU, Column
+from benchmarks.measurements.measurement import WARM_UP, Bench, Measurement, Numbers
 from benchmarks.peers import NAMES
 from benchmarks.peers import on_rabbitmq as rabbitmq_peers
 
@@ -50,8 +51,8 @@ ON_REDIS = Measurement(
     "Enqueue: {count:,} messages from one producer; ratios of batched: to one by one",
     (
         Column("rate", "one by one, /s", 0, better="more"),
-        Column("producer_cpu", "producer CPU s/1,000", 4, better="less"),
-        Column("server_cpu", "server CPU s/1,000", 4, better="less"),
+        PRODUCER_CPU,
+        SERVER_CPU,
         Column("bulk_rate", "batched, /s", 0, better="more", against="rate"),
         Column("bulk_producer_cpu", "producer CPU s/1,000", 4, better="less", against="producer_cpu"),
         Column("bulk_server_cpu", "server CPU s/1,000", 4, better="less", against="server_cpu"),

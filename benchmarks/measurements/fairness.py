@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 
-from benchmarks.measurements.measurement import Bench, Column, Measurement, Numbers, percentiles
+from benchmarks.measurements.columns import Column, percentile_columns
+from benchmarks.measurements.measurement import Bench, Measurement, Numbers, percentiles
 from benchmarks.processes import BenchmarkError, PeerProcess
 
 #: What runs in the first queue, by the prefix of its columns.
@@ -69,11 +70,8 @@ def wait_for_start(peer: str, worker: PeerProcess, first: int) -> None:
 
 
 def columns(prefix: str, what: str) -> list[Column]:
-    return [
-        Column(f"{prefix}p50", f"{what}: p50, ms", 1, better="less"),
-        Column(f"{prefix}p99", "p99, ms", 1, better="less"),
-        Column(f"{prefix}max", "max, ms", 1, better="less"),
-    ]
+    longest = Column(f"{prefix}max", "max, ms", 1, better="less")
+    return [*percentile_columns(prefix, f"{what}:", digits=1), longest]
 
 
 ON_REDIS = Measurement(

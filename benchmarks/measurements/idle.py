@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from benchmarks.measurements.measurement import Bench, Column, Measurement, Numbers
+from benchmarks.measurements.columns import RSS, Column
+from benchmarks.measurements.measurement import Bench, Measurement, Numbers
 from benchmarks.peers import NAMES
 
 #: Seconds it is left alone, so that back-offs reach their largest pause, and seconds it is watched then.
@@ -41,7 +42,7 @@ COLUMNS = (
     Column("ran", "with those in scripts/s", 1, better="less"),
     Column("worker_cpu", "worker CPU, %", 2, better="less"),
     Column("server_cpu", "server CPU, %", 2, better="less"),
-    Column("rss", "worker RSS, MiB", 0, better="less"),
+    RSS,
 )
 ON_REDIS = Measurement("Idle: one worker process with nothing to do, 10 s", COLUMNS, idle, NAMES, rounds=2)
 QUEUES = Measurement(

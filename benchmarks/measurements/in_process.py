@@ -6,14 +6,8 @@ nbqueue also encodes the message and its result, acknowledges, and would keep a 
 
 from __future__ import annotations
 
-from benchmarks.measurements.measurement import (
-    WARM_UP,
-    Bench,
-    Column,
-    Measurement,
-    Numbers,
-    percentiles,
-)
+from benchmarks.measurements.columns import MESSAGE_CPU, THROUGHPUT, Column, percentile_columns
+from benchmarks.measurements.measurement import WARM_UP, Bench, Measurement, Numbers, percentiles
 from benchmarks.peers import in_process
 from benchmarks.peers.peer import Setup
 from benchmarks.processes import PeerProcess
@@ -42,10 +36,9 @@ def in_process_round(bench: Bench, peer: str, count: int) -> Numbers:
 IN_PROCESS = Measurement(
     "In process: {count:,} no-ops with results, 8 threads",
     (
-        Column("throughput", "messages/s", 0, better="more"),
-        Column("cpu", "CPU µs a message", 1, better="less"),
-        Column("p50", "round trip p50, µs", 1, better="less"),
-        Column("p99", "p99, µs", 1, better="less"),
+        THROUGHPUT,
+        MESSAGE_CPU,
+        *percentile_columns("", "round trip", "µs", 1),
         Column("trip_cpu", "CPU µs a round trip", 1, better="less"),
         Column("rss", "RSS, MiB", 0, better="less"),
     ),

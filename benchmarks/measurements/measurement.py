@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmarks.measurements.columns import Column
 from benchmarks.peers.peer import Setup
 from benchmarks.processes import BenchmarkError, PeerProcess
 from benchmarks.servers.redis import RedisServer
@@ -17,21 +18,6 @@ Numbers = dict[str, float]
 
 #: Sent before anything is timed: connections, scripts and caches are set up by then.
 WARM_UP = 50
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of numbers: its key, its heading, its decimals, which numbers are better.
-
-    `better` is "more", "less", or empty where neither is; `against` is the key that its ratios are against,
-    its own unless said.
-    """
-
-    key: str
-    heading: str
-    digits: int
-    better: str = ""
-    against: str = ""
 
 
 @dataclass(frozen=True)

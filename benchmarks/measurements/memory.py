@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks.measurements.measurement import WARM_UP, Bench, Column, Measurement, Numbers
+from benchmarks.measurements.columns import PRODUCER_CPU, SERVER_CPU, Column
+from benchmarks.measurements.measurement import WARM_UP, Bench, Measurement, Numbers
 
 #: What those are cut to that send one by one.
 ONE_BY_ONE = 10
@@ -39,8 +40,8 @@ ON_REDIS = Measurement(
         Column("after", "after, MiB", 1, better="less"),
         Column("grown", "grown by, MiB", 1),
         Column("server", "server memory, bytes a message", 0, better="less"),
-        Column("producer_cpu", "producer CPU s/1,000", 4, better="less"),
-        Column("server_cpu", "server CPU s/1,000", 4, better="less"),
+        PRODUCER_CPU,
+        SERVER_CPU,
     ),
     memory,
     ("nbqueue", "dramatiq"),

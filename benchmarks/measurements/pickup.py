@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks.measurements.measurement import Bench, Column, Measurement, Numbers, percentiles
+from benchmarks.measurements.columns import percentile_columns
+from benchmarks.measurements.measurement import Bench, Measurement, Numbers, percentiles
 from benchmarks.peers import NAMES
 from benchmarks.processes import BenchmarkError
 
@@ -31,10 +32,8 @@ def pickup(bench: Bench, peer: str, count: int) -> Numbers:
 ON_REDIS = Measurement(
     "Pickup: from the send to the start of the task, on a worker that was idle; {count:,} messages",
     (
-        Column("short_p50", "idle for 0.3 s: p50, ms", 2, better="less"),
-        Column("short_p99", "p99, ms", 2, better="less"),
-        Column("long_p50", "idle for 5 s: p50, ms", 2, better="less"),
-        Column("long_p99", "p99, ms", 2, better="less"),
+        *percentile_columns("short_", f"idle for {SHORT:g} s:"),
+        *percentile_columns("long_", f"idle for {LONG:g} s:"),
     ),
     pickup,
     NAMES,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks.measurements.measurement import Bench, Column, Measurement, Numbers
+from benchmarks.measurements.columns import RSS, Column
+from benchmarks.measurements.measurement import Bench, Measurement, Numbers
 from benchmarks.processes import BenchmarkError
 
 #: Messages that wait: 8 threads take 50 ms for each 8 of them.
@@ -36,7 +37,7 @@ ON_REDIS = Measurement(
     (
         Column("held", "most messages held by the first", 0),
         Column("joined", "second one starts to its first run, ms", 1, better="less"),
-        Column("rss", "worker RSS, MiB", 0, better="less"),
+        RSS,
     ),
     prefetch,
     ("nbqueue", "dramatiq"),

@@ -2,63 +2,56 @@
 
 from __future__ import annotations
 
-from benchmarks.measurements.draining import SERVER_CPU, WORKER_CPU
-from benchmarks.measurements.measurement import (
-    WARM_UP,
-    Bench,
+from typing import Any
+
+from benchmarks.measurements.columns import (
+    PRODUCER_CPU,
+    SERVER_CPU,
+    WORKER_CPU,
     Column,
-    Measurement,
-    Numbers,
-    percentiles,
+    percentile_columns,
 )
+from benchmarks.measurements.measurement import WARM_UP, Bench, Measurement, Numbers, percentiles
 from benchmarks.peers import NAMES
 from benchmarks.peers import on_rabbitmq as rabbitmq_peers
-from benchmarks.processes import PeerProcess
-
-PRODUCER_CPU = Column("producer_cpu", "producer CPU s/1,000", 4, better="less")
 
 
 def roundtrip(bench: Bench, peer: str, count: int) -> Numbers:
-    """Send one, wait for its result, send the next; the worker is idle but awake."""
-    setup = bench.setup(messages=max(count, WARM_UP), results=True)
-    with bench.worker(peer, setup) as worker, bench.producer(peer, setup) as producer:
-        producer.call("ask", WARM_UP)
-        begun = used(bench, worker, producer)
-        times = producer.call("ask", count)
-        return percentiles(times) | spent(begun, used(bench, worker, producer), count)
+    """Send one, wait for its result, send the next."""
+    times, cpu = awaited(bench, peer, "ask", count)
+    return percentiles(times) | cpu
 
 
 def group(bench: Bench, peer: str, count: int) -> Numbers:
     """Run a group and wait for all of its results."""
+    took, cpu = awaited(bench, peer, "group", count)
+    return {"seconds": took["seconds"]} | cpu
+
+
+def awaited(bench: Bench, peer: str, command: str, count: int) -> tuple[Any, Numbers]:
+    """Have a producer send and wait for results, with a worker that is idle but awake.
+
+    Return its answer to the command, and the CPU seconds that 1,000 messages took each process.
+    """
     setup = bench.setup(messages=max(count, WARM_UP), results=True)
     with bench.worker(peer, setup) as worker, bench.producer(peer, setup) as producer:
-        producer.call("group", WARM_UP)
-        begun = used(bench, worker, producer)
-        took = producer.call("group", count)
-        return {"seconds": took["seconds"]} | spent(begun, used(bench, worker, producer), count)
+
+        def used() -> Numbers:
+            return {
+                "worker_cpu": worker.call("usage")["cpu"],
+                "producer_cpu": producer.call("usage")["cpu"],
+                "server_cpu": bench.on.cpu(),
+            }
+
+        producer.call(command, WARM_UP)
+        begun = used()
+        answer = producer.call(command, count)
+        ended = used()
+    return answer, {key: (ended[key] - begun[key]) / count * 1000 for key in begun}
 
 
-def used(bench: Bench, worker: PeerProcess, producer: PeerProcess) -> Numbers:
-    """Return the CPU seconds that all have used so far."""
-    return {
-        "worker_cpu": worker.call("usage")["cpu"],
-        "producer_cpu": producer.call("usage")["cpu"],
-        "server_cpu": bench.on.cpu(),
-    }
-
-
-def spent(begun: Numbers, ended: Numbers, count: int) -> Numbers:
-    """Return the CPU seconds for 1,000 messages."""
-    return {key: (ended[key] - begun[key]) / count * 1000 for key in begun}
-
-
-COLUMNS = (
-    Column("p50", "p50, ms", 2, better="less"),
-    Column("p99", "p99, ms", 2, better="less"),
-    WORKER_CPU,
-    PRODUCER_CPU,
-    SERVER_CPU,
-)
+CPU = (WORKER_CPU, PRODUCER_CPU, SERVER_CPU)
+COLUMNS = (*percentile_columns("", ""), *CPU)
 ON_REDIS = Measurement(
     "Round trip: send, wait for the result, one at a time, {count:,} times",
     COLUMNS,
@@ -77,7 +70,7 @@ ON_RABBITMQ = Measurement(
 )
 GROUP = Measurement(
     "Group: {count:,} no-ops, run and all results collected",
-    (Column("seconds", "seconds", 2, better="less"), WORKER_CPU, PRODUCER_CPU, SERVER_CPU),
+    (Column("seconds", "seconds", 2, better="less"), *CPU),
     group,
     ("nbqueue", "dramatiq"),
     rounds=3,

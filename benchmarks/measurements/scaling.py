@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks.measurements.draining import RATE, RSS, SERVER_CPU, WORKER_CPU, drain
+from benchmarks.measurements.columns import RATE, RSS, SERVER_CPU, WORKER_CPU
+from benchmarks.measurements.draining import drain
 from benchmarks.measurements.measurement import Bench, Measurement, Numbers
 
 COLUMNS = (RATE, WORKER_CPU, SERVER_CPU, RSS)

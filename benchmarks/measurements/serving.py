@@ -19,7 +19,8 @@ from pathlib import Path
 import psutil
 
 from benchmarks import environment
-from benchmarks.measurements.measurement import Bench, Column, Measurement, Numbers
+from benchmarks.measurements.columns import BOOT, Column
+from benchmarks.measurements.measurement import Bench, Measurement, Numbers
 from benchmarks.processes import BenchmarkError
 
 PEERS = ("nbqueue", "dramatiq")
@@ -122,7 +123,6 @@ def cpu_of(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-BOOT = Column("boot", "boot to first message, ms", 0, better="less")
 START = Measurement(
     "Start: `nbqueue serve -p 1` and `dramatiq -p 1`, bytecode compiled",
     (

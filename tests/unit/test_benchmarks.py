@@ -17,7 +17,8 @@ from benchmarks import baseline, plot, rounds, tables
 from benchmarks.__main__ import main
 from benchmarks.measurements import ALL
 from benchmarks.measurements.acks import gap, lags, seen
-from benchmarks.measurements.measurement import Bench, Column, Measurement, Numbers, percentiles
+from benchmarks.measurements.columns import Column
+from benchmarks.measurements.measurement import Bench, Measurement, Numbers, percentiles
 from benchmarks.processes import BenchmarkError
 
 EVERY = [(broker, name) for broker, measurements in ALL.items() for name in measurements]

@@ -1,0 +1,40 @@
+"""The columns of tables: what each holds, and those that many measurements have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of numbers: its key, its heading, its decimals, which numbers are better.
+
+    `better` is "more", "less", or empty where neither is; `against` is the key that its ratios are against,
+    its own unless said.
+    """
+
+    key: str
+    heading: str
+    digits: int
+    better: str = ""
+    against: str = ""
+
+
+RATE = Column("rate", "messages/s", 0, better="more")
+WORKER_CPU = Column("worker_cpu", "worker CPU s/1,000", 4, better="less")
+PRODUCER_CPU = Column("producer_cpu", "producer CPU s/1,000", 4, better="less")
+SERVER_CPU = Column("server_cpu", "server CPU s/1,000", 4, better="less")
+EMPTIED = Column("emptied", "all acked after, ms", 1)
+RSS = Column("rss", "worker RSS, MiB", 0, better="less")
+TWICE = Column("twice", "run twice", 0)
+THROUGHPUT = Column("throughput", "messages/s", 0, better="more")
+MESSAGE_CPU = Column("cpu", "CPU µs a message", 1, better="less")
+BOOT = Column("boot", "boot to first message, ms", 0, better="less")
+
+
+def percentile_columns(prefix: str, what: str, unit: str = "ms", digits: int = 2) -> list[Column]:
+    """Return the columns of what `percentiles` returns."""
+    return [
+        Column(f"{prefix}p50", f"{what} p50, {unit}".strip(), digits, better="less"),
+        Column(f"{prefix}p99", f"p99, {unit}", digits, better="less"),
+    ]
