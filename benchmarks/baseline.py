@@ -40,14 +40,14 @@ class Change:
 
 
 def ratios_of(broker: str, name: str, measured: dict[str, Any]) -> Ratios:
-    """Return the ratios of nbqueue's rows to the anchor, in columns where one direction is better."""
+    """Return the ratios of nbqueue's rows to the anchor, in steady columns where one direction is better."""
     measurement, rows = ALL[broker][name], measured["rows"]
     anchor = rows[measured["anchor"]]
     found: Ratios = {}
     for row in measurement.subjects(list(rows)):
         for column in measurement.columns:
             times = ratio(rows[row], anchor, column.key, column.against or column.key)
-            if column.better and times:
+            if column.better and column.steady and times:
                 found.setdefault(row, {})[column.key] = times
     return found
 

@@ -27,8 +27,8 @@ PATIENCE = 120.0
 Looks = Sequence[tuple[int, int]]
 
 COLUMNS = (
-    *percentile_columns("ack_", "ack lag in a drain", digits=1),
-    *percentile_columns("paced_ack_", "ack lag at 200/s", digits=1),
+    *percentile_columns("ack_", "ack lag in a drain", digits=1, steady=False),
+    *percentile_columns("paced_ack_", "ack lag at 200/s", digits=1, steady=False),
 )
 
 

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from benchmarks.measurements import acks
-from benchmarks.measurements.columns import EMPTIED, RATE, RSS, SERVER_CPU, TWICE, WORKER_CPU, Column
+from benchmarks.measurements.columns import (
+    EMPTIED,
+    NODE_CPU,
+    RATE,
+    RSS,
+    SERVER_CPU,
+    TWICE,
+    WORKER_CPU,
+    Column,
+)
 from benchmarks.measurements.draining import drain, drain_by_many
 from benchmarks.measurements.measurement import Bench, Measurement, Numbers
 from benchmarks.peers import NAMES
@@ -62,7 +71,7 @@ PROCESSES = Measurement(
 )
 ON_RABBITMQ = Measurement(
     f"Drain: {TITLE}",
-    (RATE, WORKER_CPU, SERVER_CPU, RSS, TWICE),
+    (RATE, WORKER_CPU, NODE_CPU, RSS, TWICE),
     bare,
     rabbitmq_peers.NAMES,
 )

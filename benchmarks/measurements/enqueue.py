@@ -65,7 +65,7 @@ ON_RABBITMQ = Measurement(
     (
         Column("confirmed_rate", "confirmed, one by one, /s", 0, better="more"),
         Column("confirmed_producer_cpu", "producer CPU s/1,000", 4, better="less"),
-        Column("confirmed_server_cpu", "server CPU s/1,000", 4, better="less"),
+        Column("confirmed_server_cpu", "server CPU s/1,000", 4, better="less", steady=False),
         Column("threads_rate", "confirmed, 8 threads, /s", 0, better="more", against="confirmed_rate"),
         Column("bulk_rate", "confirmed, batched, /s", 0, better="more", against="confirmed_rate"),
         Column("unconfirmed_rate", "unconfirmed, one by one, /s (ratio: to unconfirmed)", 0, better="more"),

@@ -70,7 +70,7 @@ def wait_for_start(peer: str, worker: PeerProcess, first: int) -> None:
 
 
 def columns(prefix: str, what: str) -> list[Column]:
-    longest = Column(f"{prefix}max", "max, ms", 1, better="less")
+    longest = Column(f"{prefix}max", "max, ms", 1, better="less", steady=False)
     return [*percentile_columns(prefix, f"{what}:", digits=1), longest]
 
 

@@ -40,11 +40,13 @@ def idle_queues(bench: Bench, peer: str, count: int) -> Numbers:
 COLUMNS = (
     Column("sent", "commands sent/s", 1, better="less"),
     Column("ran", "with those in scripts/s", 1, better="less"),
-    Column("worker_cpu", "worker CPU, %", 2, better="less"),
-    Column("server_cpu", "server CPU, %", 2, better="less"),
+    Column("worker_cpu", "worker CPU, %", 2, better="less", steady=False),
+    Column("server_cpu", "server CPU, %", 2, better="less", steady=False),
     RSS,
 )
-ON_REDIS = Measurement("Idle: one worker process with nothing to do, 10 s", COLUMNS, idle, NAMES, rounds=2)
+ON_REDIS = Measurement(
+    "Idle: one worker process with nothing to do, 10 s", COLUMNS, idle, NAMES, rounds=2, optional=("rq",)
+)
 QUEUES = Measurement(
     "Idle, many queues: one worker process of 100 queues with nothing to do, 10 s",
     COLUMNS,

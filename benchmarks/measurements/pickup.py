@@ -40,4 +40,5 @@ ON_REDIS = Measurement(
     share=0.002,
     least=10,
     rounds=3,
+    optional=("rq", "celery"),
 )

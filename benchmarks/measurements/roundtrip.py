@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.measurements.columns import (
+    NODE_CPU,
     PRODUCER_CPU,
     SERVER_CPU,
     WORKER_CPU,
@@ -51,10 +52,10 @@ def awaited(bench: Bench, peer: str, command: str, count: int) -> tuple[Any, Num
 
 
 CPU = (WORKER_CPU, PRODUCER_CPU, SERVER_CPU)
-COLUMNS = (*percentile_columns("", ""), *CPU)
+TIMES = percentile_columns("", "")
 ON_REDIS = Measurement(
     "Round trip: send, wait for the result, one at a time, {count:,} times",
-    COLUMNS,
+    (*TIMES, *CPU),
     roundtrip,
     NAMES,
     share=0.02,
@@ -62,7 +63,7 @@ ON_REDIS = Measurement(
 )
 ON_RABBITMQ = Measurement(
     "Round trip: send (confirmed), wait for the result (in Redis), one at a time, {count:,} times",
-    COLUMNS,
+    (*TIMES, WORKER_CPU, PRODUCER_CPU, NODE_CPU),
     roundtrip,
     rabbitmq_peers.NAMES,
     share=0.02,

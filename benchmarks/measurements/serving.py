@@ -140,7 +140,7 @@ SERVE = Measurement(
         BOOT,
         Column("master", "master RSS, MiB", 0, better="less"),
         Column("worker", "idle worker process RSS, MiB", 0, better="less"),
-        Column("idle", "idle, % CPU of all", 2, better="less"),
+        Column("idle", "idle, % CPU of all", 2, better="less", steady=False),
     ),
     serve,
     PEERS,

@@ -43,8 +43,8 @@ def found(rows: dict[str, Any], name: str = "drain", broker: str = "redis", anch
 def drained(rate: float, worker_cpu: float) -> Any:
     return found(
         {
-            "nbqueue": {"rate": [rate], "worker_cpu": [worker_cpu], "twice": [0.0]},
-            "dramatiq": {"rate": [100.0], "worker_cpu": [1.0], "twice": [0.0]},
+            "nbqueue": {"rate": [rate], "worker_cpu": [worker_cpu], "twice": [2.0], "ack_p99": [9.0]},
+            "dramatiq": {"rate": [100.0], "worker_cpu": [1.0], "twice": [1.0], "ack_p99": [1.0]},
         }
     )
 
