@@ -20,30 +20,29 @@ def drain(bench: Bench, peer: str, setup: Setup) -> Numbers:
     its first run until everything was acked, or until there were enough.
     """
     count = setup.enough or setup.messages
+    whole = not setup.enough
     with bench.producer(peer, setup) as producer:
         fill(bench, peer, producer, setup.messages)
         cpu = bench.on.cpu()
         with bench.worker(peer, setup) as worker:
             worker.receive("done")
-            if setup.enough:
-                server_cpu = bench.on.cpu() - cpu
-            emptied = 0 if setup.enough else bench.expect(0, peer, producer)
-            usage = worker.call("usage")
-            if not setup.enough:
-                server_cpu = bench.on.cpu() - cpu
-            report = worker.call("report")
+            emptied = bench.expect(0, peer, producer) if whole else None
+            server_cpu = bench.on.cpu() - cpu
+            usage, report = worker.call("usage"), worker.call("report")
     started = sorted(filter(None, report["started"]))[:count]
     if len(started) < count:
         raise BenchmarkError(f"{peer}: {count - len(started)} of {count} messages never ran")
-    first, last = report["cpu"]
-    return {
+    first, enough = report["cpu"]
+    numbers = {
         "rate": (count - 1) / (started[-1] - started[0]) * 1e9,
-        "worker_cpu": ((last if setup.enough else usage["cpu"]) - first) / count * 1000,
+        "worker_cpu": ((usage["cpu"] if whole else enough) - first) / count * 1000,
         "server_cpu": server_cpu / count * 1000,
-        "emptied": max(0.0, (emptied - started[-1]) / 1e6),
         "rss": usage["rss"],
-        "twice": max(0, report["runs"] - setup.messages),
     }
+    if emptied is not None:
+        numbers["emptied"] = max(0.0, (emptied - started[-1]) / 1e6)
+        numbers["twice"] = report["runs"] - count
+    return numbers
 
 
 def drain_by_many(bench: Bench, peer: str, setup: Setup, processes: int) -> Numbers:
