@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from benchmarks import baseline, plot, rounds, tables
-from benchmarks.__main__ import main
+from benchmarks.__main__ import command_line, main
 from benchmarks.measurements import ALL
 from benchmarks.measurements.acks import gap, lags, seen
 from benchmarks.measurements.columns import Column
@@ -282,6 +282,19 @@ def test_a_plot_is_an_svg_without_background(tmp_path: Path):
 def test_a_plot_of_nothing_is_an_error_that_says_what_can_be_drawn(tmp_path: Path):
     with pytest.raises(BenchmarkError, match="--plot draws drain, enqueue"):
         plot.plot(found({"nbqueue": {"sent": [1.0]}}, name="idle"), tmp_path / "none.svg")
+
+
+# -- the README --------------------------------------------------------------------------------------------
+
+
+def test_the_readme_has_every_measurement_and_option():
+    text = Path(baseline.__file__).with_name("README.md").read_text()
+    lines = text.splitlines()
+    for _, name in EVERY:
+        assert any(line.startswith("| ") and name in line.split("|")[1] for line in lines), name
+    for option in command_line().format_help().split():
+        if option.startswith("--") and option.strip("[]:") not in ("--help", "--broker"):
+            assert f"`{option.strip('[]:')}" in text, option
 
 
 # -- the command line --------------------------------------------------------------------------------------
