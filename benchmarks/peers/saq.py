@@ -6,7 +6,9 @@ import asyncio
 from typing import Any
 
 import redis
-from saq import Queue, Worker
+import redis.asyncio
+from saq import Worker
+from saq.queue.redis import RedisQueue
 
 from benchmarks.peers import execution
 from benchmarks.peers.asynchronous import CHECK_INTERVAL, AsynchronousPeer
@@ -37,8 +39,9 @@ class Adapter(AsynchronousPeer):
         self.queue = self._queue()
         await self.queue.connect()
 
-    def _queue(self) -> Queue:
-        return Queue.from_url(self.url, name="bench")
+    def _queue(self) -> RedisQueue:
+        # Its blocking commands wait longer than the timeout that newer clients have by default.
+        return RedisQueue(redis.asyncio.Redis.from_url(self.url, socket_timeout=None), name="bench")
 
     async def submit(self, number: int) -> Any:
         return await self.queue.enqueue("noop", **self.options, number=number)
