@@ -45,7 +45,12 @@ COLUMNS = (
     RSS,
 )
 ON_REDIS = Measurement(
-    "Idle: one worker process with nothing to do, 10 s", COLUMNS, idle, NAMES, rounds=2, optional=("rq",)
+    "Idle: one worker process with nothing to do, 10 s",
+    COLUMNS,
+    idle,
+    NAMES,
+    rounds=2,
+    optional=("rq", "celery"),
 )
 QUEUES = Measurement(
     "Idle, many queues: one worker process of 100 queues with nothing to do, 10 s",

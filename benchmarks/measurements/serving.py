@@ -144,5 +144,5 @@ SERVE = Measurement(
     ),
     serve,
     PEERS,
-    rounds=3,
+    rounds=2,
 )
