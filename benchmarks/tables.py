@@ -51,14 +51,11 @@ def table(measurement: Measurement, measured: dict[str, Any], peers: dict[str, A
     if measurement.peers:
         drawn.add_column("a message whose worker dies", min_width=24, max_width=32)
     for name, own in rows.items():
-        cells = [
-            cell(
-                own.get(column.key, []),
-                ratio(own, rows[anchor], column.key, column.against or column.key),
-                column.digits,
-            )
-            for column in measurement.columns
-        ]
+        cells = []
+        for column in measurement.columns:
+            against = column.against or column.key
+            times = ratio(own, rows[anchor], column.key, against) if column.better else None
+            cells.append(cell(own.get(column.key, []), times, column.digits))
         drawn.add_row(name, *cells, *([peers[name]["guarantee"]] if measurement.peers else []))
     return drawn
 
@@ -74,5 +71,5 @@ def show(found: dict[str, Any]) -> None:
     where = f"{found['server']}, Python {found['python']}, {found['cores']} cores"
     console.print(f"{where}; {versions}.", highlight=False)
     for peer, said in found["peers"].items():
-        if any(said["most"] < measured["count"] for measured in found["measured"].values()):
+        if any(peer in each["rows"] and said["most"] < each["count"] for each in found["measured"].values()):
             console.print(f"{peer}: measurements of {said['most']:,} messages at most.", highlight=False)

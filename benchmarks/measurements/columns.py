@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Column:
     """A column of numbers: its key, its heading, its decimals, which numbers are better.
 
-    `better` is "more", "less", or empty where neither is; `against` is the key that its ratios are against,
+    `better` is "more", "less", or empty where neither is and there is no ratio; `against` is the key that its ratios are against,
     its own unless said. What isn't `steady` varies from run to run by more than a comparison allows.
     """
 
@@ -27,7 +27,7 @@ PRODUCER_CPU = Column("producer_cpu", "producer CPU s/1,000", 4, better="less")
 SERVER_CPU = Column("server_cpu", "server CPU s/1,000", 4, better="less")
 #: A node's clock has steps of 10 ms, and what it does while idle is in it.
 NODE_CPU = Column("server_cpu", "server CPU s/1,000", 4, better="less", steady=False)
-EMPTIED = Column("emptied", "all acked after, ms", 1)
+EMPTIED = Column("emptied", "all acked after, ms", 1, better="less", steady=False)
 RSS = Column("rss", "worker RSS, MiB", 0, better="less")
 TWICE = Column("twice", "run twice", 0)
 THROUGHPUT = Column("throughput", "messages/s", 0, better="more")
