@@ -9,8 +9,9 @@ from dataclasses import dataclass
 class Column:
     """A column of numbers: its key, its heading, its decimals, which numbers are better.
 
-    `better` is "more", "less", or empty where neither is and there is no ratio; `against` is the key that its ratios are against,
-    its own unless said. What isn't `steady` varies from run to run by more than a comparison allows.
+    `better` is "more", "less", or empty where neither is: then there is no ratio. `against` is the key that
+    ratios are against, the column's own unless said. What isn't `steady` varies from run to run by more than
+    a comparison allows.
     """
 
     key: str
