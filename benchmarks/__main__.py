@@ -132,7 +132,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def hand_over(found: dict[str, Any], given: argparse.Namespace) -> None:
-    """Write, show, draw, keep and compare what was found, as asked; end with 1 when it became worse."""
+    """Write, show, draw, keep and compare what was found, as asked.
+
+    Ends with 1 when something failed, and then keeps and compares nothing, or when something became worse.
+    """
     text = json.dumps(found, indent=2)
     if given.json == "-":
         print(text)
@@ -142,6 +145,8 @@ def hand_over(found: dict[str, Any], given: argparse.Namespace) -> None:
         tables.show(found)
     if given.plot:
         plot.plot(found, given.plot)
+    if failures := [failure for each in found["measured"].values() for failure in each["failures"]]:
+        sys.exit("\n".join([f"{len(failures)} times a measurement failed:", *failures]))
     if given.save_baseline:
         baseline.save(found, baseline.PATH)
     if given.compare:

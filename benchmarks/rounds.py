@@ -2,7 +2,7 @@
 
 The document holds `broker`, `server`, `python`, `cores`, `peers` (what each says of itself: its version, its
 guarantee) and `measured`: for each measurement its `count`, `rounds`, `anchor` and `rows`, the numbers of a
-column, round by round.
+column, round by round, and `failures`, what went wrong with a row in a round.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from benchmarks import environment
 from benchmarks.measurements import ALL
 from benchmarks.measurements.measurement import Bench, Measurement
 from benchmarks.peers.peer import Setup
-from benchmarks.processes import PeerProcess
+from benchmarks.processes import BenchmarkError, PeerProcess
 from benchmarks.servers.rabbitmq import RabbitmqNode
 from benchmarks.servers.redis import RedisServer
 
@@ -31,8 +31,9 @@ def run(
 ) -> Found:
     """Have every row of the measurements measured, in turn, on private servers.
 
-    `peers` and `rounds` are each measurement's own where None.
-    Raises `BenchmarkError` when a peer fails or loses a message.
+    `peers` and `rounds` are each measurement's own where None. A peer that fails later or loses a message is
+    among the failures, and the others go on.
+    Raises `BenchmarkError` when a server or a peer doesn't start.
     """
     environment.python()
     with ExitStack() as stack:
@@ -107,11 +108,19 @@ def interleaved(
     rows = list(values.items())
     count = measurement.count_of(count)
     numbers: dict[str, dict[str, list[float]]] = {row: defaultdict(list) for row in values}
+    failures: list[str] = []
     for turn in range(rounds):
         first = turn % len(rows)
         for row, value in rows[first:] + rows[:first]:
             print(f"{name}, round {turn + 1} of {rounds}: {row}", file=sys.stderr)
             bench.renew()
-            for column, number in measurement.measure(bench, value, min(count, most.get(row, count))).items():
+            try:
+                found = measurement.measure(bench, value, min(count, most.get(row, count)))
+            except BenchmarkError as error:
+                failures.append(f"{name}, round {turn + 1}, {row}: {error}")
+                print(failures[-1], file=sys.stderr)
+                continue
+            for column, number in found.items():
                 numbers[row][column].append(number)
-    return {"count": count, "rounds": rounds, "anchor": measurement.anchor_of(list(numbers)), "rows": numbers}
+    anchor = measurement.anchor_of(list(numbers))
+    return {"count": count, "rounds": rounds, "anchor": anchor, "rows": numbers, "failures": failures}

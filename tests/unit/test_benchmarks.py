@@ -36,7 +36,7 @@ def found(rows: dict[str, Any], name: str = "drain", broker: str = "redis", anch
         "python": "3.11",
         "cores": 2,
         "peers": {row: peer() for row in rows},
-        "measured": {name: {"count": 100, "rounds": 3, "anchor": anchor, "rows": rows}},
+        "measured": {name: {"count": 100, "rounds": 3, "anchor": anchor, "rows": rows, "failures": []}},
     }
 
 
@@ -122,7 +122,25 @@ def test_rounds_begin_with_another_row_each_and_keep_every_number():
         "rounds": 2,
         "anchor": "one",
         "rows": {"one": {"rate": [1.0, 4.0]}, "two": {"rate": [2.0, 3.0]}},
+        "failures": [],
     }
+
+
+def test_a_row_that_fails_leaves_the_others_their_rounds(capsys: pytest.CaptureFixture[str]):
+    def measure(bench: Bench, value: int, count: int) -> Numbers:
+        if value == 2:
+            raise BenchmarkError("a message was lost")
+        return {"rate": 1.0}
+
+    settings = {"one": 1, "two": 2}
+    measurement = Measurement("", [Column("rate", "rate", 0)], measure, settings=settings)
+    measured = rounds.interleaved(Bench(), "drain", measurement, settings, 50, 2, {})
+    assert measured["rows"] == {"one": {"rate": [1.0, 1.0]}, "two": {}}
+    assert measured["failures"] == [
+        "drain, round 1, two: a message was lost",
+        "drain, round 2, two: a message was lost",
+    ]
+    assert "drain, round 1, two: a message was lost" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("broker", "name"), EVERY)
@@ -261,6 +279,20 @@ def test_compare_ends_with_1_and_lists_what_became_worse(
     said = capsys.readouterr().err
     assert "drain, nbqueue, rate: 3.5x, was 7x, 50% worse" in said
     assert "1 of 2 ratios became worse by over 15%." in said
+
+
+def test_what_failed_is_shown_and_neither_kept_nor_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    saved = tmp_path / "found.json"
+    monkeypatch.setattr(baseline, "PATH", tmp_path / "baseline.json")
+    document = drained(700.0, 0.1)
+    document["measured"]["drain"]["failures"] = ["drain, round 1, huey: a message was lost"]
+    saved.write_text(json.dumps(document))
+    with pytest.raises(SystemExit, match="huey: a message was lost"):
+        main(["--from", str(saved), "--save-baseline"])
+    assert "700  7.00x" in capsys.readouterr().out
+    assert not baseline.PATH.exists()
 
 
 # -- the drawing -------------------------------------------------------------------------------------------
