@@ -45,6 +45,7 @@ def lag(bench: Bench, peer: str, count: int) -> Numbers:
         with bench.worker(peer, setup) as worker:
             drained = producer.receive("answer")
             paced = producer.call("acks", count, count + PACED, PACE, PATIENCE)
+            worker.receive("done")
             started = worker.call("report")["started"]
     return {
         **percentiles(lags(peer, started[:count], seen(drained)), "ack_"),

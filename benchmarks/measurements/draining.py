@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -11,6 +12,8 @@ from benchmarks.processes import BenchmarkError, PeerProcess
 
 #: Seconds in which all messages have to be run, where only the server tells that they were.
 PATIENCE = 600.0
+#: Seconds in which the last ones have to run after the server has let go of them.
+SETTLING = 10.0
 
 
 def drain(bench: Bench, peer: str, setup: Setup) -> Numbers:
@@ -62,6 +65,7 @@ def drain_by_many(bench: Bench, peer: str, setup: Setup, processes: int) -> Numb
             worker.receive("answer")
         bench.expect(0, peer, producer, PATIENCE)
         server_cpu = bench.on.cpu() - cpu
+        wait_for_runs(peer, workers, setup.messages)
         used = [worker.call("usage")["cpu"] for worker in workers]
         reports = [worker.call("report") for worker in workers]
     runs = [sorted(filter(None, report["started"])) for report in reports]
@@ -80,6 +84,15 @@ def drain_by_many(bench: Bench, peer: str, setup: Setup, processes: int) -> Numb
         "worker_cpu": cpu_used / setup.messages * 1000,
         "server_cpu": server_cpu / setup.messages * 1000,
     }
+
+
+def wait_for_runs(peer: str, workers: list[PeerProcess], count: int) -> None:
+    """Wait until the workers together have run so many: a peer without acks may still be about to."""
+    deadline = time.monotonic() + SETTLING
+    while sum(count - worker.call("unstarted", 0, count) for worker in workers) < count:
+        if time.monotonic() > deadline:
+            raise BenchmarkError(f"{peer}: not all of {count} messages ran")
+        time.sleep(0.05)
 
 
 def fill(bench: Bench, peer: str, producer: PeerProcess, count: int) -> None:
