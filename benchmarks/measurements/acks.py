@@ -18,7 +18,7 @@ from benchmarks.measurements.measurement import Bench, Numbers, percentiles
 from benchmarks.processes import BenchmarkError
 
 #: Messages of the drain and of the flow that are observed, and seconds between two of the flow.
-DRAINED, PACED, PACE = 3_000, 400, 0.005
+DRAINED, PACED, PACE = 2_000, 400, 0.005
 #: Seconds in which all of them have to be acked.
 PATIENCE = 120.0
 

@@ -15,7 +15,7 @@ from benchmarks.peers.peer import Peer, Setup
 class Adapter(Peer):
     distribution = "celery"
     guarantee = "runs again after an hour (acks_late)"
-    most = 5_000
+    most = 3_000
 
     def __init__(self, setup: Setup) -> None:
         self.app = Celery("bench", broker=setup.url, backend=setup.results)

@@ -16,7 +16,7 @@ class Adapter(Peer):
     distribution = "rq"
     guarantee = "is listed as failed, doesn't run again"
     bulk = True
-    most = 2_000
+    most = 1_000
 
     def __init__(self, setup: Setup) -> None:
         self.queue = Queue("bench", connection=Redis.from_url(setup.url))

@@ -22,7 +22,7 @@ async def noop(context: Any, *, number: int) -> int | None:
 class Adapter(AsynchronousPeer):
     distribution = "saq"
     guarantee = "runs again after 10 to 70 s (retries=2)"
-    most = 5_000
+    most = 3_000
 
     def __init__(self, setup: Setup) -> None:
         self.url = setup.url
