@@ -4,113 +4,162 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import sys
-from collections.abc import Callable
-from types import ModuleType
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-from benchmarks import in_process, on_rabbitmq, on_redis, tables
-from benchmarks.peers import NAMES
-from benchmarks.peers import on_rabbitmq as rabbitmq_peers
+from benchmarks import baseline, plot, rounds, tables
+from benchmarks.measurements import ALL, COUNTS
 from benchmarks.processes import BenchmarkError
 
 
-def peers_of(names: list[str]) -> Callable[[str], list[str]]:
-    """Return what reads a list of peers that are among these."""
-
-    def peers(text: str) -> list[str]:
-        chosen = text.split(",")
-        unknown = [name for name in chosen if name not in names]
-        if unknown:
-            raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: not among {', '.join(names)}")
-        return chosen
-
-    return peers
+def positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: give a number of at least 1")
+    return int(text)
 
 
-def add_options(parser: argparse.ArgumentParser, *, default: bool) -> None:
-    """Add what every command takes; an inner parser sets no defaults: they would override the outer ones."""
-
-    def initial(value: object) -> object:
-        return value if default else argparse.SUPPRESS
-
-    parser.add_argument(
-        "--count", type=int, default=initial(None), help="messages a round (10000, on RabbitMQ 5000)"
-    )
-    parser.add_argument("--rounds", type=int, default=initial(5), help="(5)")
-    parser.add_argument(
-        "--json", action="store_true", default=initial(False), help="print the numbers of every round"
-    )
-
-
-def add_server(
-    parser: argparse.ArgumentParser, module: ModuleType, shown: tables.Tables, names: list[str]
-) -> None:
-    """Add what the command of a server takes: its measurements and peers."""
-    parser.add_argument("measurements", nargs="*", metavar="MEASUREMENT", help=f"of {', '.join(shown)} (all)")
-    parser.add_argument(
-        "--peers", type=peers_of(names), default=names, metavar="NAME,…", help=f"of {', '.join(names)} (all)"
-    )
-    parser.set_defaults(run=run_on_server, module=module, tables=shown)
-
-
-def run_in_process(arguments: argparse.Namespace) -> None:
-    logging.getLogger("nbqueue").addHandler(logging.NullHandler())
-    measured = in_process.run(arguments.count, arguments.rounds)
-    if arguments.json:
-        print(json.dumps({"count": arguments.count, "measured": measured}, indent=2))
-        return
-    title = f"In process: {arguments.count:,} no-ops with results, {in_process.THREADS} threads"
-    title += f", rounds: {arguments.rounds}"
-    tables.show(tables.table(title, measured, tables.IN_PROCESS, "ThreadPoolExecutor", {}))
-
-
-def run_on_server(arguments: argparse.Namespace) -> None:
-    names = arguments.measurements or list(arguments.module.MEASUREMENTS)
-    found = arguments.module.run(names, arguments.peers, arguments.count, arguments.rounds)
-    if arguments.json:
-        print(json.dumps(found, indent=2))
-        return
-    anchor = "dramatiq" if "dramatiq" in arguments.peers else arguments.peers[0]
-    notes = {peer: said["guarantee"] for peer, said in found["peers"].items()}
-    drawn = []
-    for name in names:
-        title, columns = arguments.tables[name]
-        title = title.format(count=arguments.count) + f", rounds: {arguments.rounds}"
-        drawn.append(tables.table(title, found["measured"][name], columns, anchor, notes))
-    tables.show(*drawn)
-    versions = ", ".join(f"{peer} {said['version']}" for peer, said in found["peers"].items())
-    print(f"{found['server']}, Python {sys.version.split()[0]}; {versions}.")
-    for peer, said in found["peers"].items():
-        if said["most"] < arguments.count:
-            print(f"{peer}: drain and enqueue of {said['most']:,} messages only.")
-
-
-def main() -> None:
+def command_line() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks",
-        description="Measure nbqueue beside its peers; in process when not told where.",
+        prog="benchmarks/run",
+        description="Measure nbqueue beside its peers, in turns in one run, and print tables of the ratios.",
+        epilog="\n".join(
+            f"--broker {broker}: {', '.join(measurements)}" for broker, measurements in ALL.items()
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_options(parser, default=True)
-    commands = parser.add_subparsers(title="where")
-    inside = commands.add_parser("in-process", help="threads of one process, beside ThreadPoolExecutor")
-    redis = commands.add_parser("redis", help="on a Redis server, beside other task queues")
-    rabbitmq = commands.add_parser("rabbitmq", help="on a RabbitMQ node, beside other task queues")
-    for command in (inside, redis, rabbitmq):
-        add_options(command, default=False)
-    add_server(redis, on_redis, tables.ON_REDIS, NAMES)
-    add_server(rabbitmq, on_rabbitmq, tables.ON_RABBITMQ, rabbitmq_peers.NAMES)
-    parser.set_defaults(run=run_in_process)
-    arguments = parser.parse_args()
-    if arguments.count is None:
-        arguments.count = 5_000 if getattr(arguments, "module", None) is on_rabbitmq else 10_000
-    unknown = set(getattr(arguments, "measurements", [])) - set(getattr(arguments, "tables", []))
-    if unknown:
-        parser.error(f"no such measurement: {', '.join(unknown)}")
+    parser.add_argument("measurements", nargs="*", metavar="MEASUREMENT", help="what is measured (all)")
+    parser.add_argument("--broker", choices=list(ALL), default="none", help="where (none: in process)")
+    parser.add_argument("--peers", type=lambda text: text.split(","), metavar="NAME,…", help="beside whom")
+    parser.add_argument(
+        "--count", type=positive, help="messages of a drain; others take a share (10000, on RabbitMQ 5000)"
+    )
+    parser.add_argument("--rounds", type=positive, help="(5, of slow measurements fewer)")
+    parser.add_argument(
+        "--json", metavar="FILE", help="write every round's numbers there; - prints them alone"
+    )
+    parser.add_argument(
+        "--from", dest="source", type=Path, metavar="FILE", help="show saved JSON, measure nothing"
+    )
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw the peers beside each other")
+    parser.add_argument(
+        "--save-baseline",
+        action="store_true",
+        help=f"keep nbqueue's ratios in benchmarks/{baseline.PATH.name}",
+    )
+    parser.add_argument(
+        "--compare",
+        action="store_true",
+        help=f"fail when a ratio is more than {baseline.TOLERANCE:.0%} worse than the baseline's".replace(
+            "%", "%%"
+        ),
+    )
+    return parser
+
+
+def check(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    """End with an error that names what is wrong, and what would be right."""
+    if given.source:
+        check_source(parser, given)
+    else:
+        check_choice(parser, given)
+    if given.plot and given.plot.suffix not in (".svg", ".png"):
+        parser.error(f"--plot {given.plot}: name a file that ends in .svg or .png")
+    if given.save_baseline and given.compare:
+        parser.error("--save-baseline and --compare: compare first, then save in a second call")
+
+
+def check_source(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    """Check what is asked of a document: that it's there, and that nothing is to be measured."""
+    if not given.source.is_file():
+        parser.error(f"--from {given.source}: no such file; --json {given.source} writes one")
+    options = {"--peers": given.peers, "--count": given.count, "--rounds": given.rounds}
+    for word in [*given.measurements, *(option for option, value in options.items() if value)]:
+        parser.error(f"--from {given.source} shows what was measured, all of it; {word}: leave it out")
+
+
+def check_choice(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    """Check that the measurements and the peers exist."""
+    known = ALL[given.broker]
+    for name in given.measurements:
+        if name not in known:
+            elsewhere = [f"; --broker {broker} has it" for broker, others in ALL.items() if name in others]
+            there = f"not measured with --broker {given.broker}, which has {', '.join(known)}"
+            parser.error(f"{name}: {there}{''.join(elsewhere)}")
+    for name in given.measurements or known:
+        if given.measurements and given.peers and not known[name].rows(given.peers):
+            parser.error(f"--peers {','.join(given.peers)}: {name} has none of them; leave out --peers")
+    peers = list(dict.fromkeys(peer for name in given.measurements or known for peer in known[name].peers))
+    for peer in given.peers or []:
+        if peer not in peers:
+            parser.error(f"--peers {peer}: not among {', '.join(peers) or 'any; leave out --peers'}")
+
+
+def chosen_measurements(arguments: argparse.Namespace) -> list[str]:
+    """Return what was named, or all that some of the chosen peers are in."""
+    known = ALL[arguments.broker]
+    if arguments.measurements:
+        return list(dict.fromkeys(arguments.measurements))
+    return [name for name, each in known.items() if not each.only_named and each.rows(arguments.peers)]
+
+
+def loaded(path: Path) -> dict[str, Any]:
+    """Read a document that --json wrote."""
     try:
-        arguments.run(arguments)
+        found: dict[str, Any] = json.loads(path.read_text())
+        unknown = found["measured"].keys() - ALL[found["broker"]].keys()
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise BenchmarkError(f"{path} isn't what --json writes ({error!r}); measure again.") from error
+    if unknown:
+        raise BenchmarkError(f"{path} has unknown measurements: {', '.join(unknown)}; measure again.")
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = command_line()
+    given = parser.parse_args(arguments)
+    check(parser, given)
+    try:
+        if given.source:
+            found = loaded(given.source)
+        else:
+            count = given.count or COUNTS[given.broker]
+            found = rounds.run(given.broker, chosen_measurements(given), given.peers, count, given.rounds)
+        hand_over(found, given)
     except BenchmarkError as error:
         sys.exit(str(error))
+
+
+def hand_over(found: dict[str, Any], given: argparse.Namespace) -> None:
+    """Write, show, draw, keep and compare what was found, as asked.
+
+    Ends with 1 when something failed, and then keeps and compares nothing, or when something became worse.
+    """
+    text = json.dumps(found, indent=2)
+    if given.json == "-":
+        print(text)
+    else:
+        if given.json:
+            Path(given.json).write_text(text + "\n")
+        tables.show(found)
+    if given.plot:
+        plot.plot(found, given.plot)
+    if failures := [failure for each in found["measured"].values() for failure in each["failures"]]:
+        sys.exit("\n".join([f"{len(failures)} times a measurement failed:", *failures]))
+    if given.save_baseline:
+        baseline.save(found, baseline.PATH)
+    if given.compare:
+        changes = baseline.compare(found, baseline.PATH)
+        worse = baseline.regressions(changes)
+        for change in worse:
+            print(change, file=sys.stderr)
+        print(
+            f"{len(worse)} of {len(changes)} ratios became worse by over {baseline.TOLERANCE:.0%}.",
+            file=sys.stderr,
+        )
+        if worse:
+            sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ def python() -> Path:
     if not PYTHON.exists():
         subprocess.run([sys.executable, "-m", "venv", FOLDER], check=True)
     pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "--editable", f"{ROOT}[redis,rabbitmq]", "--requirement", REQUIREMENTS], check=True)
+    needed = ["--editable", f"{ROOT}[redis,rabbitmq]", "--requirement", str(REQUIREMENTS)]
+    subprocess.run([*pip, *needed], check=True, stdout=sys.stderr)
     stamp.write_text(wanted())
     return PYTHON

@@ -1,4 +1,4 @@
-"""The processes of a measurement: a private Redis server, and the workers and producers of the peers.
+"""The processes of the peers: workers, producers and contenders.
 
 Each is a context manager that ends what it started. A peer's process answers one JSON line for each command
 line (see `benchmarks/peers/__main__.py`) and ends by itself when its stdin closes.
@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import json
 import queue
-import shutil
-import socket
 import subprocess
 import tempfile
 import threading
-import time
-from pathlib import Path
+from dataclasses import asdict
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from benchmarks import environment
+from benchmarks.peers.peer import Setup
 
 #: Seconds after which a silent process counts as stuck.
 PATIENCE = 600
@@ -28,115 +26,19 @@ class BenchmarkError(Exception):
     """A server or a peer didn't do what it was asked to."""
 
 
-class Server(Protocol):
-    @property
-    def url(self) -> str: ...
-
-
-def free_port() -> int:
-    """Return a port of this machine that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class RedisServer:
-    """A redis-server without persistence on a free port of this machine."""
-
-    def __enter__(self) -> RedisServer:
-        program = shutil.which("redis-server")
-        if program is None:
-            raise BenchmarkError("redis-server isn't installed; `make services` installs it or says how.")
-        self.folder = tempfile.TemporaryDirectory(prefix="nbqueue-bench-")
-        self.port = free_port()
-        self.process = subprocess.Popen(
-            [
-                *[program, "--bind", "127.0.0.1", "--port", str(self.port)],
-                *["--save", "", "--appendonly", "no"],
-                *["--dir", self.folder.name, "--logfile", "redis.log"],
-            ]
-        )
-        deadline = time.monotonic() + 10
-        while True:
-            try:
-                self.connection = socket.create_connection(("127.0.0.1", self.port), timeout=30)
-                break
-            except OSError:
-                if self.process.poll() is not None or time.monotonic() > deadline:
-                    log = Path(self.folder.name, "redis.log")
-                    self.__exit__(None, None, None)
-                    raise BenchmarkError(f"redis-server didn't start: {log.read_text()}") from None
-                time.sleep(0.01)
-        self.replies = self.connection.makefile("rb")
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.process.terminate()
-        self.process.wait(30)
-        self.folder.cleanup()
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
-
-    def command(self, text: str) -> str:
-        """Send an inline command whose reply is a status or a text; no client library is needed for that."""
-        self.connection.sendall(text.encode() + b"\r\n")
-        head = self.replies.readline()
-        if head[:1] != b"$":
-            if head[:1] != b"+":
-                raise BenchmarkError(f"Redis answered {head!r} to {text!r}")
-            return head[1:].decode().strip()
-        return self.replies.read(int(head[1:]) + 2).decode()
-
-    def info(self, section: str) -> dict[str, str]:
-        lines = self.command(f"INFO {section}").splitlines()
-        return dict(line.split(":", 1) for line in lines if ":" in line)
-
-    def cpu(self) -> float:
-        """Return the CPU seconds that the server has used."""
-        fields = self.info("cpu")
-        return float(fields["used_cpu_user"]) + float(fields["used_cpu_sys"])
-
-    def flush(self) -> None:
-        self.command("FLUSHALL")
-
-    def commands_sent(self, seconds: float) -> int:
-        """Watch the server for so many seconds and count what clients send; not what scripts call."""
-        sent = 0
-        with socket.create_connection(("127.0.0.1", self.port)) as watching:
-            watching.sendall(b"MONITOR\r\n")
-            deadline, seen = time.monotonic() + seconds, b""
-            while (left := deadline - time.monotonic()) > 0:
-                watching.settimeout(left)
-                try:
-                    seen += watching.recv(65536)
-                except TimeoutError:
-                    break
-            # +1700000000.123456 [0 127.0.0.1:4711] "PING"; a script's calls have `lua` for the address
-            sent = sum(b"] " in line and b" lua] " not in line for line in seen.splitlines())
-        return sent
-
-
 class PeerProcess:
-    """A worker or a producer of a peer; `hello` holds its guarantee, its version and what it can do."""
+    """A process of a peer; `hello` holds its guarantee, its version and what it can do."""
 
-    def __init__(
-        self,
-        server: Server,
-        peer: str,
-        role: str,
-        *,
-        count: int = 0,
-        results: str | None = None,
-        confirmed: bool = True,
-    ):
+    def __init__(self, peer: str, role: str, setup: Setup) -> None:
         self.peer, self.role = peer, role
-        self.command = [str(environment.PYTHON), "-m", "benchmarks.peers", peer, role, server.url]
-        self.command += ["--count", str(count)] + ["--unconfirmed"] * (not confirmed)
-        self.command += [] if results is None else ["--results", results]
+        self.command = [
+            str(environment.PYTHON),
+            "-m",
+            "benchmarks.peers",
+            peer,
+            role,
+            json.dumps(asdict(setup)),
+        ]
         self.lines: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
 
     def __enter__(self) -> PeerProcess:
@@ -167,10 +69,14 @@ class PeerProcess:
 
     def call(self, name: str, *arguments: Any) -> Any:
         """Have the process carry out a command; return its answer."""
+        self.tell(name, *arguments)
+        return self.receive("answer")
+
+    def tell(self, name: str, *arguments: Any) -> None:
+        """Have the process carry out a command, whose answer is to be received later."""
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps([name, *arguments]) + "\n")
         self.process.stdin.flush()
-        return self.receive("answer")
 
     def receive(self, kind: str) -> Any:
         """Wait for the next line of that kind and return what it brings, passing over others.

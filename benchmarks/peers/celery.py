@@ -9,23 +9,28 @@ import redis
 from celery import Celery
 
 from benchmarks.peers.execution import noop
-from benchmarks.peers.peer import Peer
+from benchmarks.peers.peer import Peer, Setup
 
 
 class Adapter(Peer):
     distribution = "celery"
-    guarantee = "at least once: acked after the run (acks_late), redelivered after an hour"
+    guarantee = "runs again after an hour (acks_late)"
+    most = 3_000
 
-    def __init__(self, url: str, results: str | None) -> None:
-        self.register(Celery("bench", broker=url, backend=results), results)
-        self.client: Any = redis.Redis.from_url(url)
-
-    def register(self, app: Celery, results: str | None) -> None:
-        self.app = app
+    def __init__(self, setup: Setup) -> None:
+        self.app = Celery("bench", broker=setup.url, backend=setup.results)
         self.app.conf.update(
-            task_acks_late=True, task_ignore_result=not results, broker_connection_retry_on_startup=True
+            task_acks_late=True,
+            task_ignore_result=not setup.results,
+            broker_connection_retry_on_startup=True,
+            broker_transport_options=self.transport(setup),
         )
         self.task: Any = self.app.task(noop)
+
+    def transport(self, setup: Setup) -> dict[str, Any]:
+        """Return the options of the connection."""
+        self.client: Any = redis.Redis.from_url(setup.url)
+        return {}
 
     def work(self, threads: int) -> None:
         arguments = ["worker", "--pool", "threads", "--concurrency", str(threads), "--loglevel", "WARNING"]

@@ -7,4 +7,4 @@ from benchmarks.peers.compatible import CompatiblePeer
 
 class Adapter(CompatiblePeer):
     distribution = "dramatiq"
-    guarantee = "at least once: acked after the run, one by one"
+    guarantee = "runs again: acked after the run, one by one"

@@ -7,15 +7,17 @@ from collections.abc import Iterable
 from huey import RedisHuey
 
 from benchmarks.peers.execution import noop
-from benchmarks.peers.peer import Peer
+from benchmarks.peers.peer import Peer, Setup
 
 
 class Adapter(Peer):
     distribution = "huey"
-    guarantee = "at most once: popped before the run, no acks"
+    guarantee = "lost: popped before the run"
+    acks = False
 
-    def __init__(self, url: str, results: str | None) -> None:
-        self.huey = RedisHuey("bench", url=url, results=bool(results), notify_result=bool(results))
+    def __init__(self, setup: Setup) -> None:
+        kept = bool(setup.results)
+        self.huey = RedisHuey("bench", url=setup.url, results=kept, notify_result=kept)
         self.task = self.huey.task()(noop)
 
     def work(self, threads: int) -> None:

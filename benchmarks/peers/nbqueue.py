@@ -10,9 +10,10 @@ from benchmarks.peers.peer import chunks
 
 class Adapter(CompatiblePeer):
     distribution = "nbqueue"
-    guarantee = "at least once: acked after the run, many at a time"
+    guarantee = "runs again: acked after the run, many at once"
     bulk = True
 
-    def send_bulk(self, numbers: Iterable[int]) -> None:
+    def send_bulk(self, numbers: Iterable[int], delay: int | None = None) -> None:
+        """Send one message a number, due in so many milliseconds."""
         for chunk in chunks(numbers):
-            self.broker.enqueue_many([self.actor.message(number) for number in chunk])
+            self.broker.enqueue_many([self.actor_of(number).message(number) for number in chunk], delay=delay)

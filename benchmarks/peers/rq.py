@@ -9,18 +9,18 @@ from redis import Redis
 from rq import Queue, SimpleWorker
 
 from benchmarks.peers.execution import noop
-from benchmarks.peers.peer import Peer, chunks
+from benchmarks.peers.peer import Peer, Setup, chunks
 
 
 class Adapter(Peer):
     distribution = "rq"
-    guarantee = "at most once: a dead worker's job is put among the failed; one job at a time"
+    guarantee = "is listed as failed, doesn't run again"
     bulk = True
-    most = 2_000
+    most = 1_000
 
-    def __init__(self, url: str, results: str | None) -> None:
-        self.queue = Queue("bench", connection=Redis.from_url(url))
-        self.options: dict[str, Any] = {} if results else {"result_ttl": 0}
+    def __init__(self, setup: Setup) -> None:
+        self.queue = Queue("bench", connection=Redis.from_url(setup.url))
+        self.options: dict[str, Any] = {} if setup.results else {"result_ttl": 0}
 
     def work(self, threads: int) -> None:
         SimpleWorker([self.queue], connection=self.queue.connection).work(logging_level="WARNING")

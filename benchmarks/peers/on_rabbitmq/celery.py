@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from celery import Celery
+from typing import Any
 
 from benchmarks.peers import celery as over_redis
+from benchmarks.peers.peer import Setup
 
 
 class Adapter(over_redis.Adapter):
-    guarantee = "at least once: acked after the run (acks_late)"
+    guarantee = "runs again: acked after the run (acks_late)"
     unconfirmed = True
 
-    def __init__(self, url: str, results: str | None, confirmed: bool) -> None:
-        app = Celery("bench", broker=url, backend=results)
-        app.conf.broker_transport_options = {"confirm_publish": confirmed}
-        self.register(app, results)
+    def transport(self, setup: Setup) -> dict[str, Any]:
+        return {"confirm_publish": setup.confirmed}

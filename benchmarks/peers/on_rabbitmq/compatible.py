@@ -6,15 +6,12 @@ import importlib
 from typing import Any
 
 from benchmarks.peers.compatible import CompatiblePeer
+from benchmarks.peers.peer import Setup
 
 
 class RabbitmqPeer(CompatiblePeer):
     unconfirmed = True
 
-    def __init__(self, url: str, results: str | None, confirmed: bool) -> None:
-        self.confirmed = confirmed
-        super().__init__(url, results)
-
-    def connect(self, url: str) -> Any:
+    def connect(self, setup: Setup) -> Any:
         module = importlib.import_module(f"{self.distribution}.brokers.rabbitmq")
-        return module.RabbitmqBroker(url=url, confirm_delivery=self.confirmed)
+        return module.RabbitmqBroker(url=setup.url, confirm_delivery=setup.confirmed)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from benchmarks.peers import dramatiq as over_redis
 from benchmarks.peers.on_rabbitmq.compatible import RabbitmqPeer
 
 
-class Adapter(RabbitmqPeer):
-    distribution = "dramatiq"
-    guarantee = "at least once: acked after the run, one by one"
+class Adapter(RabbitmqPeer, over_redis.Adapter):
+    """On RabbitMQ."""

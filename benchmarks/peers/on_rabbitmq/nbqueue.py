@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
+from benchmarks.peers import nbqueue as over_redis
 from benchmarks.peers.on_rabbitmq.compatible import RabbitmqPeer
-from benchmarks.peers.peer import chunks
 
 
-class Adapter(RabbitmqPeer):
-    distribution = "nbqueue"
-    guarantee = "at least once: acked after the run, many at a time"
-    bulk = True
-
-    def send_bulk(self, numbers: Iterable[int]) -> None:
-        for chunk in chunks(numbers):
-            self.broker.enqueue_many([self.actor.message(number) for number in chunk])
+class Adapter(RabbitmqPeer, over_redis.Adapter):
+    """On RabbitMQ."""

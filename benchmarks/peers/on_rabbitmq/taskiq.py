@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from taskiq_aio_pika import AioPikaBroker
 
 from benchmarks.peers import taskiq as over_redis
+from benchmarks.peers.peer import Setup
 
 
 class Adapter(over_redis.Adapter):
-    guarantee = "at least once: acked after the run, one by one"
+    guarantee = "runs again: acked after the run, one by one"
 
-    def __init__(self, url: str, results: str | None, confirmed: bool) -> None:
-        self.register(AioPikaBroker(url), results)
+    def connect(self, setup: Setup) -> Any:
+        return AioPikaBroker(setup.url)

@@ -1,19 +1,20 @@
-"""What visible cards cost: no-ops sent and run in a kernel, with cards on the page and without.
+"""What visible cards cost nbqueue: no-ops sent and run in a kernel, with cards on the page and without.
 
-`python -m benchmarks.display` starts real kernels in turn, for each round one with nothing to see, one with a
-bar over the very messages, one with the dashboard, and one with a bar and 1,000 cards of messages that wait.
-It also times the flag that an actor's thread flips, and a look at a group of 100,000.
+Real kernels run in turn: one with nothing to see, one with a bar over the very messages, one with the
+dashboard, and one with a bar and 1,000 cards of messages that wait. Each also times the flag that an actor's
+thread flips, and a look at a group of 100,000.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
-import sys
 from typing import Any
 
 from jupyter_client.manager import KernelManager
+
+from benchmarks.measurements.columns import MESSAGE_CPU, THROUGHPUT, Column
+from benchmarks.measurements.measurement import Bench, Measurement, Numbers
 
 SETUP = """
 import time, json, nbqueue
@@ -98,7 +99,7 @@ class Kernel:
 DASHBOARD = "display(nbqueue.dashboard())"
 #: Whether a bar is shown over the messages, and what else is.
 VARIANTS = {
-    "nothing": (False, ""),
+    "nothing shown": (False, ""),
     "bar": (True, ""),
     "dashboard": (False, DASHBOARD),
     "bar, 1,000 cards": (True, CARDS),
@@ -107,8 +108,9 @@ VARIANTS = {
 REPEATED = 3
 
 
-def variant(count: int, bar: bool, shown: str) -> tuple[float, float]:
-    """Return messages a second, and microseconds of processor time a message, in a kernel of its own."""
+def cards(bench: Bench, variant: tuple[bool, str], count: int) -> Numbers:
+    """Measure in a kernel of its own."""
+    bar, shown = variant
     kernel = Kernel()
     try:
         kernel.run(SETUP)
@@ -117,43 +119,21 @@ def variant(count: int, bar: bool, shown: str) -> tuple[float, float]:
             kernel.run(shown)
         found = [kernel.run(f"print(json.dumps(measure({count}, {bar})))") for _ in range(REPEATED)]
         rates, used = zip(*found, strict=True)
-        return statistics.median(rates), statistics.median(used)
+        numbers = {"throughput": statistics.median(rates), "cpu": statistics.median(used)}
+        return numbers | {"flag": kernel.run(FLAG), "look": kernel.run(LOOK)}
     finally:
         kernel.close()
 
 
-def costs() -> tuple[float, float]:
-    """Return what a flag costs, in µs, and how long a look at a group of 100,000 takes at most, in ms."""
-    kernel = Kernel()
-    try:
-        kernel.run(SETUP)
-        return kernel.run(FLAG), kernel.run(LOOK)
-    finally:
-        kernel.close()
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.display", description=__doc__)
-    parser.add_argument("--count", type=int, default=10_000, help="messages a measurement (10000)")
-    parser.add_argument("--rounds", type=int, default=5, help="(5)")
-    arguments = parser.parse_args()
-    rounds = []
-    for number in range(arguments.rounds):
-        print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr)
-        names = list(VARIANTS)
-        turned = names[number % len(names) :] + names[: number % len(names)]
-        rounds.append({name: variant(arguments.count, *VARIANTS[name]) for name in turned})
-    print(f"{'':20}{'per second':>12}{'ratio':>8}{'CPU µs':>10}{'ratio':>8}")
-    for name in VARIANTS:
-        told = ""
-        for column, width in ((0, 12), (1, 10)):
-            middle = statistics.median(found[name][column] for found in rounds)
-            ratio = statistics.median(found[name][column] / found["nothing"][column] for found in rounds)
-            told += f"{middle:{width},.1f}{ratio:8.2f}"
-        print(f"{name:20}{told}")
-    flag, look = costs()
-    print(f"The flag costs {flag:.2f} µs; one look at a group of 100,000 takes {look:.1f} ms at most.")
-
-
-if __name__ == "__main__":
-    main()
+CARDS_SHOWN = Measurement(
+    "Cards: {count:,} no-ops with results in a kernel, with cards on the page",
+    (
+        THROUGHPUT,
+        MESSAGE_CPU,
+        Column("flag", "the flag of an actor's thread, µs", 2, better="less"),
+        Column("look", "a look at a group of 100,000, ms", 1, better="less"),
+    ),
+    cards,
+    settings=VARIANTS,
+    only_named=True,
+)

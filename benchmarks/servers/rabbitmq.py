@@ -1,21 +1,21 @@
-"""A private RabbitMQ node for a measurement: its own port, folder, cookie and port mapper (`epmd`).
+"""A private RabbitMQ node: its own port, folder, cookie and port mapper (`epmd`).
 
-A context manager that boots the node (about 10 s) and ends it. Nothing here needs a client library: a node is
-asked with rabbitmqctl, which takes a second or so, and therefore never while something is timed.
+Nothing here needs a client library: a node is asked with rabbitmqctl, which takes a second or so, and
+therefore never while something is timed.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-import tempfile
 import time
 import uuid
 from pathlib import Path
-from types import TracebackType
 
-from benchmarks.processes import BenchmarkError, free_port
+import psutil
+
+from benchmarks.processes import BenchmarkError, PeerProcess
+from benchmarks.servers.server import Server, free_port, program
 
 #: Debian's programs on the path insist on their own service and folders; those of the package itself don't.
 SCRIPTS = Path("/usr/lib/rabbitmq/bin")
@@ -37,15 +37,10 @@ lists:sum([proplists:get_value(messages, rabbit_amqqueue:info(Q, [messages]))
 """
 
 
-class RabbitmqNode:
+class RabbitmqNode(Server):
     """A node on free ports of this machine, with its default settings."""
 
-    def __enter__(self) -> RabbitmqNode:
-        script, mapper = self._program("rabbitmq-server"), shutil.which("epmd")
-        if mapper is None:
-            raise BenchmarkError("RabbitMQ needs Erlang's epmd, which isn't installed (erlang-base).")
-        self.temporary = tempfile.TemporaryDirectory(prefix="nbqueue-bench-", ignore_cleanup_errors=True)
-        self.folder = Path(self.temporary.name)
+    def boot(self) -> None:
         self.name = f"bench-{uuid.uuid4().hex[:8]}@localhost"
         self.port, self.mapper_port = free_port(), free_port()
         (self.folder / ".erlang.cookie").write_text(uuid.uuid4().hex)
@@ -56,54 +51,37 @@ class RabbitmqNode:
             f"listeners.tcp.1 = 127.0.0.1:{self.port}\ndisk_free_limit.absolute = 50MB\n"
         )
         self.environment = self._environment()
-        self.mapper = self._start(mapper)
-        try:
-            self.process = self._start(script)
-            self._wait()
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-        return self
+        self.start(program("epmd"), environment=self.environment)
+        self.process = self.start(program("rabbitmq-server", SCRIPTS), environment=self.environment)
+        self.wait(self._booted, self.process, BOOTING)
+        self.renew()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for process in (getattr(self, "process", None), self.mapper):
-            if process is not None:
-                process.terminate()
-                try:
-                    process.wait(30)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
-        self.temporary.cleanup()
+    def _booted(self) -> bool:
+        """Return whether the node has booted to the end."""
+        return not self._control("await_startup", "--timeout", "5").returncode
 
     @property
     def url(self) -> str:
         return f"amqp://{USER}:{USER}@127.0.0.1:{self.port}/{VHOST}"
 
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    def version(self) -> str:
-        return self._evaluate("rabbit_misc:version().").strip('"')
+    def description(self) -> str:
+        version = self._evaluate("rabbit_misc:version().").strip('"')
+        return f"RabbitMQ {version}, durable queues, persistent messages"
 
     def renew(self) -> None:
         """Have an empty virtual host in the place of the one before."""
         self._evaluate(RENEW)
 
-    def held(self) -> int:
-        """Return how many messages aren't acknowledged, waiting or in flight."""
-        return int(self._evaluate(COUNT))
+    def cpu(self) -> float:
+        times = psutil.Process(self.process.pid).cpu_times()
+        return float(times.user + times.system)
 
-    def holds(self, count: int, patience: float = 30) -> bool:
-        """Wait until so many messages are held; return whether that came in time (s)."""
+    def holds(self, count: int, observer: PeerProcess, patience: float) -> int | None:
         deadline = time.monotonic() + patience
-        while self.held() != count:
+        while int(self._evaluate(COUNT)) != count:
             if time.monotonic() > deadline:
-                return False
-        return True
+                return None
+        return time.monotonic_ns()
 
     def _evaluate(self, expression: str) -> str:
         done = self._control("eval", expression)
@@ -112,28 +90,8 @@ class RabbitmqNode:
         return done.stdout.strip()
 
     def _control(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [self._program("rabbitmqctl"), "--quiet", "--node", self.name, *arguments]
+        command = [program("rabbitmqctl", SCRIPTS), "--quiet", "--node", self.name, *arguments]
         return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120)
-
-    def _wait(self) -> None:
-        """Wait until the node has booted to the end, and has its virtual host."""
-        deadline = time.monotonic() + BOOTING
-        while self._control("await_startup", "--timeout", "5").returncode:
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                log = (self.folder / "log").read_text(errors="replace")
-                raise BenchmarkError(f"RabbitMQ didn't start:\n{log[-3000:]}")
-        self.renew()
-
-    def _start(self, program: str) -> subprocess.Popen[bytes]:
-        with (self.folder / "log").open("ab") as log:
-            return subprocess.Popen(
-                [program],
-                env=self.environment,
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
 
     def _environment(self) -> dict[str, str]:
         kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TMPDIR") if name in os.environ}
@@ -157,10 +115,3 @@ class RabbitmqNode:
             # The script becomes the node, instead of waiting beside it: its pid is the node's.
             "RUNNING_UNDER_SYSTEMD": "true",
         }
-
-    def _program(self, name: str) -> str:
-        beside = SCRIPTS / name
-        program = str(beside) if beside.exists() else shutil.which(name)
-        if program is None:
-            raise BenchmarkError(f"{name} isn't installed; `make services` installs it or says how.")
-        return program

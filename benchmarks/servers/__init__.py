@@ -1,0 +1,1 @@
+"""The servers that measurements run on: private ones, started here and stopped at the end."""
