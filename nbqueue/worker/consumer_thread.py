@@ -179,7 +179,7 @@ class ConsumerThread(Thread):
                     wanted = self._wanted()
             self._settle_when_due()
             self._give_back_overdue(consumer)
-            self._take_in(consumer.fetch(wanted, self._next_timeout()), wanted)
+            self._take_in(consumer.fetch(wanted, self._next_timeout()), self._held)
             if self._fetch_error is not None:
                 raise self._fetch_error
             self._tries = 0
@@ -195,7 +195,7 @@ class ConsumerThread(Thread):
     def fetch_ready(self) -> None:
         """Fetch what is there, without waiting. Called by a worker thread that ran dry."""
         with self._fetching:
-            consumer = self._batches
+            consumer, held = self._batches, self._held
             wanted = self._wanted() if self.wants() else 0
             if consumer is None or not wanted:
                 return
@@ -203,16 +203,17 @@ class ConsumerThread(Thread):
             try:
                 messages = self._settling.settle(consumer, wanted)
                 self.arrived = self.arrived or len(messages) == wanted
-                self._take_in(messages, wanted)
+                self._take_in(messages, held)
             except Exception as error:  # the consumer thread starts over with it
                 self._fetch_error = error
                 self._wake()
 
-    def _take_in(self, messages: list[MessageProxy], wanted: int) -> None:
+    def _take_in(self, messages: list[MessageProxy], held: int) -> None:
+        """Put fetched messages where they belong; `held` were in hand when they were asked for."""
         if not messages:
             return
-        self.demand.fetched(len(messages), wanted)
         with self._mutex:
+            self.demand.fetched(held)
             self._held += len(messages)
         ready = [item for message in messages if (item := self._sort(message)) is not None]
         if ready:
@@ -393,6 +394,7 @@ class ConsumerThread(Thread):
         with self._mutex:
             before = self._held
             self._held = max(0, before - count)
+            self.demand.ended(count)
             hungry = self.demand.hungry(before, self._held)
         if hungry and self._delays:
             self._wake()

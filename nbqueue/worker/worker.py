@@ -102,8 +102,8 @@ class Worker:
             # A broker that hands out its delayed messages early must hand out all: one that is due soon
             # must not wait behind those that are not.
             prefetch = self.delay_prefetch
-            demand = Demand(prefetch, cap=self._delay_cap or 2**31)
-            demand.limit = demand.cap
+            cap = self._delay_cap or 2**31
+            demand = Demand(cap, cap=cap)
         else:
             prefetch = self.queue_prefetch
             capped = self._queue_cap or prefetch != self._demand_prefetch
