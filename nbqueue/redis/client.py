@@ -20,6 +20,14 @@ from redis.retry import Retry
 
 from ..errors import BrokerError, ConnectionClosed
 
+try:
+    from redis.driver_info import DriverInfo
+
+    #: What connections say of themselves. Made once: the library would look for its version at each.
+    SAYS: dict[str, Any] = {"driver_info": DriverInfo()}
+except ImportError:  # an older redis-py looks once
+    SAYS = {}
+
 #: Seconds after which a server that does not answer counts as lost, and to connect.
 SOCKET_TIMEOUT = 10.0
 CONNECT_TIMEOUT = 5.0
@@ -37,6 +45,7 @@ def make_client(client: Any, url: str | None, parameters: dict[str, Any]) -> Any
         "socket_keepalive": True,
         "max_connections": _UNLIMITED,
         # A command that was sent may have been executed: every command of nbqueue can be sent again.
+        **SAYS,
         "retry": Retry(ExponentialBackoff(cap=0.1, base=0.02), 1, (redis.ConnectionError,)),
         **parameters,
     }

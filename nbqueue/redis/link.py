@@ -17,7 +17,7 @@ from typing import Any
 import redis
 
 from . import resp
-from .client import CONNECT_TIMEOUT, SOCKET_TIMEOUT
+from .client import CONNECT_TIMEOUT, SAYS, SOCKET_TIMEOUT
 
 _READ_SIZE = 65536
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -84,7 +84,7 @@ def connector(client: Any) -> Callable[[], Any]:
 
 def pool_connector(pool: Any) -> Callable[[], Any]:
     make = pool.connection_class
-    settings = {
+    settings = SAYS | {
         name: value
         for name, value in pool.connection_kwargs.items()
         # They hold the pool, and concern a protocol that is not spoken here.

@@ -80,3 +80,5 @@ def _count(item: WorkQueueItem, change: int) -> None:
     consumer = item.message.__dict__.get("fetched_by")
     if consumer is not None:
         consumer.aside += change
+        if consumer.arrived and consumer.wants():
+            consumer.arrivals.add(consumer)

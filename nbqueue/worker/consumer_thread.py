@@ -25,6 +25,7 @@ from ..common import current_millis, eta_of, iter_queue, q_name
 from ..errors import ActorNotFound, BrokerConnectionError
 from ..logging import get_logger
 from ..queues import PriorityQueue, tasks_done
+from .arrivals import Arrivals
 from .concurrency import ConcurrencyLimits, limit_of, take_out
 from .crew import Crew
 from .demand import Demand
@@ -69,6 +70,7 @@ class ConsumerThread(Thread):
         demand: Demand | None = None,
         limits: ConcurrencyLimits | None = None,
         crew: Crew | None = None,
+        arrivals: Arrivals | None = None,
     ) -> None:
         super().__init__(daemon=True, name=f"nbqueue-consumer-{queue_name}")
         self.logger = get_logger("nbqueue.worker", f"ConsumerThread({queue_name})")
@@ -80,6 +82,7 @@ class ConsumerThread(Thread):
         self.demand = demand or Demand(prefetch, cap=prefetch)
         self.limits = limits or ConcurrencyLimits()
         self.crew = crew or Crew(work_queue)
+        self.arrivals = arrivals if arrivals is not None else Arrivals()
         self.consumer: Consumer | None = None
         #: The same, when it fetches and settles in batches.
         self._batches: BatchConsumer | None = None
@@ -204,6 +207,7 @@ class ConsumerThread(Thread):
                 messages = self._settling.settle(consumer, wanted)
                 self.arrived = self.arrived or len(messages) == wanted
                 self._take_in(messages, held)
+                self.fetch_more()
             except Exception as error:  # the consumer thread starts over with it
                 self._fetch_error = error
                 self._wake()
@@ -224,7 +228,13 @@ class ConsumerThread(Thread):
         """Wake a worker thread, because the queue may hold something. Any thread."""
         self.arrived = True
         with self.work_queue.mutex:
+            self.arrivals.add(self)
             self.crew.wake(1)
+
+    def fetch_more(self) -> None:
+        """Have what has arrived fetched if it is wanted: there may be room for it now. Any thread."""
+        if self.arrived and self.wants():
+            self._announce()
 
     def _consume_singly(self, consumer: Consumer) -> None:
         for message in consumer:
@@ -396,10 +406,11 @@ class ConsumerThread(Thread):
             self._held = max(0, before - count)
             self.demand.ended(count)
             hungry = self.demand.hungry(before, self._held)
-        if hungry and self._delays:
-            self._wake()
-        elif hungry and self.arrived:
-            self._announce()
+        if self._delays:
+            if hungry:
+                self._wake()
+        else:
+            self.fetch_more()
 
     def _give_back_overdue(self, consumer: BatchConsumer) -> None:
         """Give back what waits here to run for longer than its broker allows."""

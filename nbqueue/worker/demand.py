@@ -1,9 +1,9 @@
 """How many messages of a queue a worker wants to hold: enough to keep its threads busy, no more.
 
-That is about 60 ms of work, as measured, but not less than a number it starts with. It doubles whenever as many
-messages as are wanted have ended within 20 ms, and is set to what 60 ms were enough for once they take longer.
-Messages that have ended count, not batches that came: a greater demand is filled at once, which tells nothing.
-With a cap it stays within it.
+That is about 60 ms of work, as measured, but not less than a number it starts with. It doubles whenever as
+many messages as are wanted have ended within 20 ms, and is set to what 60 ms were enough for once they take
+longer. Messages that have ended count, not batches that came: a greater demand is filled at once, which tells
+nothing. With a cap it stays within it.
 """
 
 from __future__ import annotations

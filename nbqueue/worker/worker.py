@@ -12,6 +12,7 @@ from ..common import iter_queue, join_all, join_queue, q_name
 from ..logging import get_logger
 from ..middleware import Middleware
 from ..queues import PriorityQueue
+from .arrivals import Arrivals
 from .concurrency import ConcurrencyLimits, take_out
 from .consumer_thread import ConsumerThread
 from .crew import Crew
@@ -72,6 +73,7 @@ class Worker:
         self.paused = False
         self._limits = ConcurrencyLimits()
         self._crew = Crew(self.work_queue)
+        self._arrivals = Arrivals()
 
     def start(self) -> None:
         """Start the threads."""
@@ -87,6 +89,7 @@ class Worker:
                 name=f"nbqueue-worker-{next(_numbers)}",
                 limits=self._limits,
                 crew=self._crew,
+                arrivals=self._arrivals,
             )
             thread.start()
             self.workers.append(thread)
@@ -117,6 +120,7 @@ class Worker:
             demand=demand,
             limits=self._limits,
             crew=self._crew,
+            arrivals=self._arrivals,
         )
         self.consumers[queue_name] = thread
         thread.start()

@@ -24,6 +24,7 @@ from ..middleware.middleware import message_option
 from ..queues import PriorityQueue
 from ..running import running_message
 from ..threading import Cancelled, InterruptGate, make_gate
+from .arrivals import Arrivals
 from .concurrency import ConcurrencyLimits
 from .crew import Crew
 
@@ -79,6 +80,7 @@ class WorkerThread(Thread):
         name: str | None = None,
         limits: ConcurrencyLimits | None = None,
         crew: Crew | None = None,
+        arrivals: Arrivals | None = None,
     ) -> None:
         super().__init__(daemon=True, name=name)
         self.logger = get_logger("nbqueue.worker", WorkerThread)
@@ -96,9 +98,8 @@ class WorkerThread(Thread):
         self.gate: InterruptGate | None = None
         self.limits = limits or ConcurrencyLimits()
         self.crew = crew or Crew(work_queue)
+        self.arrivals = arrivals if arrivals is not None else Arrivals()
         self._resting = Condition(work_queue.mutex)
-        self._turn = 0
-        self._in_turn: tuple[ConsumerThread, ...] = ()
         self._keeps_results = False
 
     def start(self) -> None:
@@ -153,7 +154,7 @@ class WorkerThread(Thread):
                     crew.rest(self._works, self._pending)
                     continue
                 # Arrivals first: one of them may go before what is ready.
-                consumer = self._next_consumer()
+                consumer = self.arrivals.next()
                 if consumer is None:
                     put_aside = False
                     while queue.queue:
@@ -162,7 +163,7 @@ class WorkerThread(Thread):
                             crew.took()
                             return item
                         put_aside = True
-                    if not put_aside:  # else there is room for others: look for arrivals again
+                    if not put_aside:  # else there may be room for others: look for arrivals again
                         crew.rest(self._works, self._pending)
             if consumer is not None:
                 consumer.fetch_ready()
@@ -171,10 +172,8 @@ class WorkerThread(Thread):
         return self.running and not self.paused
 
     def _pending(self) -> bool:
-        """Whether a message is ready, or a queue has arrivals that are wanted."""
-        if self.work_queue.queue:
-            return True
-        return any(consumer.arrived and consumer.wants() for consumer in list(self.consumers.values()))
+        """Whether a message is ready, or a queue has arrivals that may be wanted."""
+        return bool(self.work_queue.queue or self.arrivals)
 
     def _leave(self, actor_name: str) -> None:
         """Let the next message of an actor with a limit go ahead."""
@@ -184,23 +183,6 @@ class WorkerThread(Thread):
             if item is not None:
                 heapq.heappush(queue.queue, item)
                 self.crew.wake(1)
-
-    def _next_consumer(self) -> ConsumerThread | None:
-        """Return a consumer whose queue has arrivals that are wanted, each in its turn."""
-        consumers = self._in_turn
-        if len(consumers) != len(self.consumers):
-            consumers = self._in_turn = tuple(self.consumers.values())
-        for consumer in consumers:
-            if consumer.arrived:
-                break
-        else:
-            return None  # as after most messages: looked for without counting
-        for offset in range(len(consumers)):
-            consumer = consumers[(self._turn + offset) % len(consumers)]
-            if consumer.arrived and consumer.wants():
-                self._turn += offset + 1
-                return consumer
-        return None
 
     def _may_start_again(self, message: MessageProxy, holder: ConsumerThread) -> bool:
         """Tell the broker that a message delivered before is about to run; return whether it may."""
