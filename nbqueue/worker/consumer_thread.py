@@ -192,8 +192,11 @@ class ConsumerThread(Thread):
         return self.running and not self.paused and not self.resting and self._wanted() > 0
 
     def _wanted(self) -> int:
-        """How many more messages to ask for. What is aside leaves room for others, up to a point."""
-        return self.demand.wanted(self._held - min(self.aside, MOST_ASIDE))
+        """How many more messages to ask for.
+
+        What has ended is settled when they are fetched. What is aside leaves room for others, up to a point.
+        """
+        return self.demand.wanted(self._held - len(self._settling) - min(self.aside, MOST_ASIDE))
 
     def fetch_ready(self) -> None:
         """Fetch what is there, without waiting. Called by a worker thread that ran dry."""
@@ -375,11 +378,14 @@ class ConsumerThread(Thread):
                 self.work_queue.task_done()
             return
         first = self._settling.add(message, queued)
-        now = len(self._settling) >= SETTLE_BATCH or not self.work_queue.queue
-        # Where more is to be fetched, that exchange settles this, too: this thread is about to run dry.
-        if now and not (self.arrived and self.wants()):
+        if self.arrived and self.wants():
+            # The exchange that fetches settles this, too: this thread is about to look for messages.
+            with self.work_queue.mutex:
+                self.arrivals.add(self)
+        elif len(self._settling) >= SETTLE_BATCH or not self.work_queue.queue:
             self.settle_finished()
-        elif first:
+            return
+        if first:
             self._wake()
 
     def _settle_when_due(self) -> None:
