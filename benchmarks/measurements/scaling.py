@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 from benchmarks.measurements.columns import RATE, RSS, SERVER_CPU, WORKER_CPU
-from benchmarks.measurements.draining import drain
+from benchmarks.measurements.draining import PATIENCE, drain
 from benchmarks.measurements.measurement import Bench, Measurement, Numbers
+from benchmarks.peers.compatible import NAMESPACE
+from benchmarks.processes import BenchmarkError
 
 COLUMNS = (RATE, WORKER_CPU, SERVER_CPU, RSS)
 #: Milliseconds after which delayed messages are due: not while anything is measured.
@@ -21,9 +25,15 @@ def queues(bench: Bench, number: int, count: int) -> Numbers:
 
 
 def delayed(bench: Bench, pending: int, count: int) -> Numbers:
+    """A drain beside messages that are not due; a worker before has put them where they wait."""
     setup = bench.setup(messages=count)
-    with bench.producer("nbqueue", setup) as producer:
+    with bench.producer("nbqueue", setup) as producer, bench.worker("nbqueue", setup):
         producer.call("fill_later", pending, AN_HOUR)
+        deadline = time.monotonic() + PATIENCE
+        while bench.redis.command(f"LLEN {NAMESPACE}:bench_0.DQ") != "0":
+            if time.monotonic() > deadline:
+                raise BenchmarkError(f"nbqueue: {pending} delayed messages weren't all scheduled")
+            time.sleep(0.05)
     return drain(bench, "nbqueue", setup)
 
 

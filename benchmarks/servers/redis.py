@@ -48,11 +48,11 @@ class RedisServer(Server):
         return moment
 
     def command(self, text: str) -> str:
-        """Send an inline command whose reply is a status or a text."""
+        """Send an inline command whose reply is a status, a number or a text."""
         self.connection.sendall(text.encode() + b"\r\n")
         head = self.replies.readline()
         if head[:1] != b"$":
-            if head[:1] != b"+":
+            if head[:1] not in (b"+", b":"):
                 raise BenchmarkError(f"Redis answered {head!r} to {text!r}")
             return head[1:].decode().strip()
         return self.replies.read(int(head[1:]) + 2).decode()
