@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import baseline, plot, rounds, tables
+from benchmarks import baseline, markdown, plot, rounds, tables
 from benchmarks.measurements import ALL, COUNTS
 from benchmarks.processes import BenchmarkError
 
@@ -44,6 +44,9 @@ def command_line() -> argparse.ArgumentParser:
     )
     parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw the peers beside each other")
     parser.add_argument(
+        "--into", type=Path, metavar="PAGE.md", help="write the tables into their places in a page"
+    )
+    parser.add_argument(
         "--save-baseline",
         action="store_true",
         help=f"keep nbqueue's ratios in benchmarks/{baseline.PATH.name}",
@@ -64,6 +67,8 @@ def check(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
         check_source(parser, given)
     else:
         check_choice(parser, given)
+    if given.into and not given.into.is_file():
+        parser.error(f"--into {given.into}: no such page")
     if given.plot and given.plot.suffix not in (".svg", ".png"):
         parser.error(f"--plot {given.plot}: name a file that ends in .svg or .png")
     if given.save_baseline and given.compare:
@@ -147,6 +152,8 @@ def hand_over(found: dict[str, Any], given: argparse.Namespace) -> None:
         plot.plot(found, given.plot)
     if failures := [failure for each in found["measured"].values() for failure in each["failures"]]:
         sys.exit("\n".join([f"{len(failures)} times a measurement failed:", *failures]))
+    if given.into:
+        markdown.update(given.into, found)
     if given.save_baseline:
         baseline.save(found, baseline.PATH)
     if given.compare:

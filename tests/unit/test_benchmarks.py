@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks import baseline, plot, rounds, tables
+from benchmarks import baseline, markdown, marks, plot, rounds, tables
 from benchmarks.__main__ import command_line, main
+from benchmarks.marks import Mark
 from benchmarks.measurements import ALL
 from benchmarks.measurements.acks import gap, lags, seen
 from benchmarks.measurements.columns import Column
@@ -374,3 +375,93 @@ def test_a_document_is_not_measured_again(tmp_path: Path, capsys: pytest.Capture
     saved.write_text(json.dumps(drained(700.0, 0.1)))
     ends_with(capsys, ["drain", "--from", str(saved)], "--from", "drain", "leave it out")
     ends_with(capsys, ["--from", str(saved), "--count", "5"], "--from", "--count", "leave it out")
+
+
+# -- pages -------------------------------------------------------------------------------------------------
+
+PAGE = """Before.
+
+<!-- measured: redis drain -->
+old
+<!-- end -->
+
+<!-- measured: none drain -->
+as it was
+<!-- end -->
+"""
+
+
+def test_a_table_comes_into_its_place_in_a_page(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(PAGE)
+    markdown.update(page, found({"nbqueue": {"rate": [300.0, 500.0, 400.0]}, "dramatiq": {"rate": [100.0]}}))
+    text = page.read_text()
+    assert "| messages/s | 400, **4.00x**<br><small>300-500</small> | 100 |" in text
+    assert "| | nbqueue 1.0 | dramatiq 1.0 |" in text
+    assert "| a message whose worker dies | runs again | runs again |" in text
+    assert "worker RSS" not in text  # nobody measured it
+    assert "old" not in text
+    assert text.startswith("Before.\n\n<!-- measured: redis drain -->\n\n")
+    assert text.endswith(PAGE[PAGE.index("<!-- end -->") :])
+
+
+def test_a_page_without_a_place_is_left_alone(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(PAGE)
+    with pytest.raises(BenchmarkError, match="<!-- measured: redis enqueue -->"):
+        markdown.update(page, found({"nbqueue": {"rate": [1.0]}}, "enqueue", anchor="nbqueue"))
+    assert page.read_text() == PAGE
+
+
+# -- marks -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("broker", ALL)
+def test_marks_are_set_to_what_is_measured(broker: str) -> None:
+    for mark in marks.MARKS[broker]:
+        measurement = ALL[broker][mark.measurement]
+        rows = [*measurement.rows(None), *measurement.optional]
+        assert mark.row in rows
+        assert not mark.to or mark.to in (*rows, marks.OTHERS)
+        assert {mark.column, mark.against or mark.column} <= {column.key for column in measurement.columns}
+        assert (mark.at_least is None) != (mark.at_most is None)
+
+
+@pytest.mark.parametrize(
+    ("mark", "bound", "shown", "verdict"),
+    [
+        (Mark("", "drain", "rate", at_least=2, to="dramatiq"), ">= 2x", "4x", "reached"),
+        (Mark("", "drain", "rate", at_least=5, to="dramatiq"), ">= 5x", "4x", "missed by 20%"),
+        (Mark("", "drain", "rate", at_least=1, to=marks.OTHERS), ">= 1x", "0.8x", "missed by 20%"),
+        (Mark("", "drain", "cpu", at_most=0.5, to="dramatiq"), "<= 0.5x", "0.25x", "reached"),
+        (Mark("", "drain", "cpu", at_most=1, unit="s"), "<= 1 s", "1.5 s", "missed by 50%"),
+    ],
+)
+def test_a_mark_says_whether_it_is_reached(mark: Mark, bound: str, shown: str, verdict: str) -> None:
+    rows = {
+        "nbqueue": {"rate": [300.0, 400.0, 500.0], "cpu": [1.5]},
+        "dramatiq": {"rate": [100.0], "cpu": [6.0]},
+        "huey": {"rate": [500.0]},
+    }
+    number = mark.reached(rows)
+    assert number is not None
+    assert mark.line(number) == f"|  | {bound} | {shown} | {verdict} |"
+
+
+def test_a_mark_says_nothing_of_what_was_not_measured() -> None:
+    assert Mark("", "drain", "rate", at_least=2, to="dramatiq").reached({"nbqueue": {"rate": [1.0]}}) is None
+    assert Mark("", "drain", "rate", at_least=2).reached({}) is None
+
+
+RESULTS = sorted((Path(baseline.__file__).parent / "results").glob("*.json"))
+
+
+def test_the_tables_of_the_documentation_are_what_was_measured() -> None:
+    """`benchmarks/run --from benchmarks/results/redis.json --into docs/performance.md` renews them."""
+    text = (Path(__file__).parents[2] / "docs" / "performance.md").read_text()
+    assert {path.stem for path in RESULTS} == set(ALL)
+    for path in RESULTS:
+        measured = json.loads(path.read_text())
+        for name in ["marks", *measured["measured"]]:
+            assert f"<!-- measured: {measured['broker']} {name} -->" in text
+        assert markdown.updated(text, measured) == text, path.name
