@@ -40,7 +40,7 @@ soak: $(STAMPS)/test services  ## run the long tests: crashes, idling, memory
 	@$(BIN)/python -m pytest -m soak --timeout=3600 $(ARGS)
 
 .PHONY: bench
-bench: $(STAMPS)/notebook  ## measure nbqueue beside its peers (ARGS="--broker redis" for those on Redis)
+bench: $(STAMPS)/bench  ## measure nbqueue beside its peers (ARGS="--broker redis" for those on Redis)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 .PHONY: versions
