@@ -1,11 +1,13 @@
 """Talks to the broker for one queue: fetches what there is demand for, keeps what is delayed, settles.
 
-Ready messages are fetched by the worker thread that runs dry (`fetch_ready`): a consumer that announces an
-arrival wakes one. Of a delay queue, this thread fetches itself and keeps what is not due.
+Ready messages are fetched by the worker thread that looks for messages (`fetch_ready`): a consumer that
+announces an arrival is noted among the `Arrivals`, and wakes one. Of a delay queue, this thread fetches
+itself and keeps what is not due.
 The thread waits in one place, the consumer's `fetch`, until a delayed message is due or there is something
 to settle, or until `stop`, `pause` or `resume` wakes it. Finished messages (`Settling`) are settled by the
-worker thread that runs dry, and by this thread at the latest 5 ms after they ended. `_mutex` guards the count
-of messages that are with worker threads; `_fetching` lets one thread fetch at a time.
+exchange that fetches the next ones or the worker thread that runs dry, and by this thread at the latest 5 ms
+after they ended. `_mutex` guards the demand and the count of messages that are with worker threads;
+`_fetching` lets one thread fetch at a time.
 Consumers of the compatible contract (third-party brokers) are iterated and settled one by one.
 """
 
@@ -199,7 +201,7 @@ class ConsumerThread(Thread):
         return self.demand.wanted(self._held - len(self._settling) - min(self.aside, MOST_ASIDE))
 
     def fetch_ready(self) -> None:
-        """Fetch what is there, without waiting. Called by a worker thread that ran dry."""
+        """Fetch what is there, without waiting. Called by a worker thread that looks for messages."""
         with self._fetching:
             consumer, held = self._batches, self._held
             wanted = self._wanted() if self.wants() else 0
@@ -210,7 +212,7 @@ class ConsumerThread(Thread):
                 messages = self._settling.settle(consumer, wanted)
                 self.arrived = self.arrived or len(messages) == wanted
                 self._take_in(messages, held)
-                self.fetch_more()
+                self._fetch_more()
             except Exception as error:  # the consumer thread starts over with it
                 self._fetch_error = error
                 self._wake()
@@ -234,7 +236,7 @@ class ConsumerThread(Thread):
             self.arrivals.add(self)
             self.crew.wake(1)
 
-    def fetch_more(self) -> None:
+    def _fetch_more(self) -> None:
         """Have what has arrived fetched if it is wanted: there may be room for it now. Any thread."""
         if self.arrived and self.wants():
             self._announce()
@@ -416,7 +418,7 @@ class ConsumerThread(Thread):
             if hungry:
                 self._wake()
         else:
-            self.fetch_more()
+            self._fetch_more()
 
     def _give_back_overdue(self, consumer: BatchConsumer) -> None:
         """Give back what waits here to run for longer than its broker allows."""
