@@ -39,7 +39,13 @@ VARIABLES = ("NBQUEUE_BROKER_URL", "NBQUEUE_RESULTS_URL", "NBQUEUE_STATE_URL", "
 
 def lives(pid: int) -> bool:
     """Whether a process runs; one that has ended and waits for its parent does not."""
-    return _stat(pid)[:1] not in ([], ["Z"])
+    state = _stat(pid)[:1]
+    if state != ["Z"]:
+        return state != []
+    # When its first thread has ended, others may not have yet: they hold its connections.
+    with contextlib.suppress(OSError):
+        return len(os.listdir(f"/proc/{pid}/task")) > 1
+    return False
 
 
 def children_of(pid: int) -> list[int]:
