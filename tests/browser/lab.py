@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import sys
 import urllib.request
@@ -236,10 +235,3 @@ class NotebookPage:
         self._evaluate(
             "async () => { await window.jupyterapp.shell.currentWidget.sessionContext.shutdown() }"
         )
-
-
-def number_in(text: str) -> int:
-    """Return the number that a text begins with."""
-    found = re.match(r"[\d,]+", text.strip())
-    assert found is not None, f"no number: {text!r}"
-    return int(found[0].replace(",", ""))

@@ -254,14 +254,6 @@ def site(redis_url: str, tmp_path: Path) -> Iterator[Site]:
     site.close()
 
 
-@pytest.fixture
-def rabbit_site(rabbitmq_url: str, tmp_path: Path) -> Iterator[Site]:
-    """A site on an empty virtual host of RabbitMQ."""
-    site = Site(tmp_path, rabbitmq_url)
-    yield site
-    site.close()
-
-
 @pytest.fixture(params=["redis", "rabbitmq"])
 def any_site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
     """A site on an empty broker of each kind."""

@@ -114,10 +114,6 @@ class RabbitmqServer(Server):
         """Delete a virtual host with all that is in it; its connections are closed."""
         self.evaluate(f"rabbit_vhost:delete({_binary(name)}, {_binary(self.user)})")
 
-    def close_connections(self, reason: str = "closed by a test") -> None:
-        """Have the node close all its connections, as an administrator might."""
-        self.ctl("close_all_connections", reason)
-
     def close(self) -> None:
         super().close()
         if self.mapper is not None:
