@@ -8,7 +8,6 @@ the median, its ratio to the anchor's, and below them the smallest and the large
 from __future__ import annotations
 
 import re
-import statistics
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from benchmarks.measurements import ALL
 from benchmarks.measurements.columns import Column
 from benchmarks.measurements.measurement import Measurement
 from benchmarks.processes import BenchmarkError
-from benchmarks.tables import ratio
+from benchmarks.tables import figures
 
 _PLACE = re.compile(r"(<!-- measured: (\S+) (\S+) -->\n).*?(?=<!-- end -->)", re.S)
 
@@ -79,14 +78,7 @@ def table(measurement: Measurement, measured: dict[str, Any], peers: dict[str, A
 
 def cell(column: Column, own: dict[str, list[float]], anchor: dict[str, list[float]]) -> str:
     """Return what a row has in a column, nothing where it wasn't measured."""
-    values = own.get(column.key)
-    if not values:
-        return ""
-    text = f"{statistics.median(values):,.{column.digits}f}"
-    against = column.against or column.key
-    times = ratio(own, anchor, column.key, against) if column.better else None
-    if times is not None and not (own is anchor and against == column.key):
-        text += f", **{times:.2f}x**" if times >= 0.1 else f", **{times:.2g}x**"
-    if len(values) > 1:
-        text += f"<br><small>{min(values):,.{column.digits}f}-{max(values):,.{column.digits}f}</small>"
-    return text
+    text, shown, span = figures(column, own, anchor)
+    if shown and not (own is anchor and column.against in ("", column.key)):
+        text += f", **{shown}**"
+    return text + (f"<br><small>{span}</small>" if span else "")

@@ -6,6 +6,8 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.tables import ratio
+
 #: In the place of a row: the best of all others.
 OTHERS = "others"
 
@@ -38,15 +40,14 @@ class Mark:
 
     def reached(self, rows: dict[str, dict[str, list[float]]]) -> float | None:
         """Return the number or the ratio of these rows, None where it wasn't measured."""
-        own = _median(rows, self.row, self.column)
-        if not self.to or own is None:
-            return own
+        own = rows.get(self.row, {})
+        if not self.to:
+            return statistics.median(own[self.column]) if own.get(self.column) else None
         names = [name for name in rows if name != self.row] if self.to == OTHERS else [self.to]
-        found = [_median(rows, name, self.against or self.column) for name in names]
-        others = [number for number in found if number]
-        if not others:
-            return None
-        return own / (max(others) if self.at_least is not None else min(others))
+        against = self.against or self.column
+        found = [ratio(own, rows.get(name, {}), self.column, against) for name in names]
+        worst = min if self.at_least is not None else max
+        return worst((times for times in found if times is not None), default=None)
 
     def verdict(self, number: float) -> str:
         """Return whether that is within the bound, and else by how much it isn't."""
@@ -64,11 +65,6 @@ class Mark:
         if self.to:
             return f"{number:.3g}x"
         return f"{number:.3g} {self.unit}".strip()
-
-
-def _median(rows: dict[str, dict[str, list[float]]], row: str, column: str) -> float | None:
-    values = rows.get(row, {}).get(column)
-    return statistics.median(values) if values else None
 
 
 def _flat(what: str, measurement: str, row: str, to: str) -> list[Mark]:

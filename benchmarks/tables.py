@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.measurements import ALL
+from benchmarks.measurements.columns import Column
 from benchmarks.measurements.measurement import Measurement
 
 Rows = dict[str, dict[str, list[float]]]
@@ -25,14 +26,23 @@ def ratio(
     return statistics.median(values) / statistics.median(base)
 
 
-def cell(values: list[float], times: float | None, digits: int) -> str:
-    """Return the median with its ratio, and below it the smallest and the largest."""
+def figures(
+    column: Column, own: dict[str, list[float]], anchor: dict[str, list[float]]
+) -> tuple[str, str, str]:
+    """Return the median, its ratio to the anchor's, and the smallest and the largest; "" for what isn't."""
+    values, digits = own.get(column.key), column.digits
     if not values:
-        return "-"
-    middle = statistics.median(values)
-    shown = "" if times is None else f"  {times:.2f}x" if times >= 0.1 else f"  {times:.2g}x"
-    span = f"\n{min(values):,.{digits}f}-{max(values):,.{digits}f}" if len(values) > 1 else ""
-    return f"{middle:,.{digits}f}{shown}{span}"
+        return "", "", ""
+    times = ratio(own, anchor, column.key, column.against or column.key) if column.better else None
+    shown = "" if times is None else f"{times:.2f}x" if times >= 0.1 else f"{times:.2g}x"
+    span = f"{min(values):,.{digits}f}-{max(values):,.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.median(values):,.{digits}f}", shown, span
+
+
+def cell(column: Column, own: dict[str, list[float]], anchor: dict[str, list[float]]) -> str:
+    """Return the median with its ratio, and below it the smallest and the largest."""
+    middle, shown, span = figures(column, own, anchor)
+    return (f"{middle}  {shown}".rstrip() + (f"\n{span}" if span else "")) or "-"
 
 
 def table(measurement: Measurement, measured: dict[str, Any], peers: dict[str, Any]) -> Table:
@@ -51,11 +61,7 @@ def table(measurement: Measurement, measured: dict[str, Any], peers: dict[str, A
     if measurement.peers:
         drawn.add_column("a message whose worker dies", min_width=24, max_width=32)
     for name, own in rows.items():
-        cells = []
-        for column in measurement.columns:
-            against = column.against or column.key
-            times = ratio(own, rows[anchor], column.key, against) if column.better else None
-            cells.append(cell(own.get(column.key, []), times, column.digits))
+        cells = [cell(column, own, rows[anchor]) for column in measurement.columns]
         drawn.add_row(name, *cells, *([peers[name]["guarantee"]] if measurement.peers else []))
     return drawn
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack
 from dataclasses import replace
 
-from benchmarks.measurements.measurement import Bench, Numbers
+from benchmarks.measurements.measurement import Bench, Numbers, wait_until
 from benchmarks.peers.peer import Setup
 from benchmarks.processes import BenchmarkError, PeerProcess
 
@@ -88,11 +87,11 @@ def drain_by_many(bench: Bench, peer: str, setup: Setup, processes: int) -> Numb
 
 def wait_for_runs(peer: str, workers: list[PeerProcess], count: int) -> None:
     """Wait until the workers together have run so many: a peer without acks may still be about to."""
-    deadline = time.monotonic() + SETTLING
-    while sum(count - worker.call("unstarted", 0, count) for worker in workers) < count:
-        if time.monotonic() > deadline:
-            raise BenchmarkError(f"{peer}: not all of {count} messages ran")
-        time.sleep(0.05)
+    wait_until(
+        lambda: sum(count - worker.call("unstarted", 0, count) for worker in workers) >= count,
+        f"{peer}: not all of {count} messages ran",
+        SETTLING,
+    )
 
 
 def fill(bench: Bench, peer: str, producer: PeerProcess, count: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -113,6 +114,15 @@ class Measurement:
         """Return the rows that are nbqueue's and have a ratio to the anchor."""
         anchor = self.anchor_of(rows)
         return [row for row in rows if row != anchor and (self.settings or row == "nbqueue")]
+
+
+def wait_until(condition: Callable[[], bool], complaint: str, patience: float) -> None:
+    """Wait until something holds; raise `BenchmarkError` with the complaint when patience (s) ends."""
+    deadline = time.monotonic() + patience
+    while not condition():
+        if time.monotonic() > deadline:
+            raise BenchmarkError(complaint)
+        time.sleep(0.05)
 
 
 def percentiles(times: Sequence[float], prefix: str = "") -> Numbers:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 from benchmarks.measurements.columns import RATE, RSS, SERVER_CPU, WORKER_CPU
 from benchmarks.measurements.draining import PATIENCE, drain
-from benchmarks.measurements.measurement import Bench, Measurement, Numbers
+from benchmarks.measurements.measurement import Bench, Measurement, Numbers, wait_until
 from benchmarks.peers.compatible import NAMESPACE
-from benchmarks.processes import BenchmarkError
 
 COLUMNS = (RATE, WORKER_CPU, SERVER_CPU, RSS)
 #: Milliseconds after which delayed messages are due: not while anything is measured.
@@ -29,11 +26,11 @@ def delayed(bench: Bench, pending: int, count: int) -> Numbers:
     setup = bench.setup(messages=count)
     with bench.producer("nbqueue", setup) as producer, bench.worker("nbqueue", setup):
         producer.call("fill_later", pending, AN_HOUR)
-        deadline = time.monotonic() + PATIENCE
-        while bench.redis.command(f"LLEN {NAMESPACE}:bench_0.DQ") != "0":
-            if time.monotonic() > deadline:
-                raise BenchmarkError(f"nbqueue: {pending} delayed messages weren't all scheduled")
-            time.sleep(0.05)
+        wait_until(
+            lambda: bench.redis.command(f"LLEN {NAMESPACE}:bench_0.DQ") == "0",
+            f"nbqueue: {pending} delayed messages weren't all scheduled",
+            PATIENCE,
+        )
     return drain(bench, "nbqueue", setup)
 
 

@@ -63,13 +63,14 @@ def switch(successor: Broker, *, drop: bool = False) -> Switch:
     """
     present = get_broker()
     moved = dropped = 0
+    if present is successor:
+        return Switch(len(successor.actors), moved, dropped)
     if isinstance(present, EmbeddedBroker):
-        if present is not successor:
-            moved, dropped = present.move_to(successor, drop=drop)
+        moved, dropped = present.move_to(successor, drop=drop)
     else:
         _declare_again(present, successor)
     brokers.global_broker = successor
-    if isinstance(successor, EmbeddedBroker) and present is not successor:
+    if isinstance(successor, EmbeddedBroker):
         successor.start()
     return Switch(len(successor.actors), moved, dropped)
 

@@ -44,8 +44,8 @@ def make_client(client: Any, url: str | None, parameters: dict[str, Any]) -> Any
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "socket_keepalive": True,
         "max_connections": _UNLIMITED,
-        # A command that was sent may have been executed: every command of nbqueue can be sent again.
         **SAYS,
+        # A command that was sent may have been executed: every command of nbqueue can be sent again.
         "retry": Retry(ExponentialBackoff(cap=0.1, base=0.02), 1, (redis.ConnectionError,)),
         **parameters,
     }

@@ -31,6 +31,6 @@ class Arrivals:
         """Take out the first consumer that still wants what has arrived."""
         while self._waiting:
             consumer, _ = self._waiting.popitem(last=False)
-            if consumer.arrived and consumer.wants():
+            if consumer.wants_arrivals():
                 return consumer
         return None

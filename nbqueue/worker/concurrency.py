@@ -80,5 +80,5 @@ def _count(item: WorkQueueItem, change: int) -> None:
     consumer = item.message.__dict__.get("fetched_by")
     if consumer is not None:
         consumer.aside += change
-        if consumer.arrived and consumer.wants():
+        if consumer.wants_arrivals():
             consumer.arrivals.add(consumer)

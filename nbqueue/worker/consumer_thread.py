@@ -193,6 +193,10 @@ class ConsumerThread(Thread):
         """Whether ready messages would be fetched now."""
         return self.running and not self.paused and not self.resting and self._wanted() > 0
 
+    def wants_arrivals(self) -> bool:
+        """Whether something has arrived that would be fetched now."""
+        return self.arrived and self.wants()
+
     def _wanted(self) -> int:
         """How many more messages to ask for.
 
@@ -238,7 +242,7 @@ class ConsumerThread(Thread):
 
     def _fetch_more(self) -> None:
         """Have what has arrived fetched if it is wanted: there may be room for it now. Any thread."""
-        if self.arrived and self.wants():
+        if self.wants_arrivals():
             self._announce()
 
     def _consume_singly(self, consumer: Consumer) -> None:
@@ -380,7 +384,7 @@ class ConsumerThread(Thread):
                 self.work_queue.task_done()
             return
         first = self._settling.add(message, queued)
-        if self.arrived and self.wants():
+        if self.wants_arrivals():
             # The exchange that fetches settles this, too: this thread is about to look for messages.
             with self.work_queue.mutex:
                 self.arrivals.add(self)

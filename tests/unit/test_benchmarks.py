@@ -167,9 +167,10 @@ def test_peers_that_take_long_are_left_out_unless_they_are_named():
 
 
 def test_a_cell_has_the_median_its_ratio_and_the_span():
-    assert tables.cell([3000.0, 1000.0, 2000.0], 0.5, 0) == "2,000  0.50x\n1,000-3,000"
-    assert tables.cell([1.5], 0.0123, 1) == "1.5  0.012x"
-    assert tables.cell([], None, 1) == "-"
+    whole, tenths = Column("a", "", 0, better="more"), Column("a", "", 1, better="more")
+    assert tables.cell(whole, {"a": [3000.0, 1000.0, 2000.0]}, {"a": [4000.0]}) == "2,000  0.50x\n1,000-3,000"
+    assert tables.cell(tenths, {"a": [1.5]}, {"a": [122.0]}) == "1.5  0.012x"
+    assert tables.cell(tenths, {}, {"a": [4.0]}) == "-"
 
 
 def test_there_is_no_ratio_to_nothing():

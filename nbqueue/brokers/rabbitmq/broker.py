@@ -46,7 +46,16 @@ from .proxy import dead_properties
 from .publisher import Batch, Publisher
 from .queues import Queues
 from .started import PREFIX, Started
-from .topology import Topology, declare_delay, declare_quorum, delay_for, delay_name, delay_of, names
+from .topology import (
+    Topology,
+    declare_delay,
+    declare_quorum,
+    delay_for,
+    delay_name,
+    delay_of,
+    may_be_missing,
+    names,
+)
 from .troubles import DEFAULT_CONSUMER_TIMEOUT, NotThere, addresses
 
 MAX_ENQUEUE_ATTEMPTS = 6
@@ -371,12 +380,8 @@ class RabbitmqBroker(Queues, Broker):
     def list_dead(self, queue_name: str, limit: int = 1000) -> list[DeadLetter]:
         from .dead_letters import read
 
-        with self.short_connection() as channel:
-            try:
-                return read(channel(), q_name(queue_name), limit)
-            except pika.exceptions.ChannelClosedByBroker as error:
-                if error.reply_code != 404:
-                    raise
+        with self.short_connection() as channel, may_be_missing():
+            return read(channel(), q_name(queue_name), limit)
         return []  # not declared on the server yet
 
     def retry_dead(self, letters: Iterable[DeadLetter]) -> int:

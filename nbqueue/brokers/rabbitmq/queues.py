@@ -12,7 +12,7 @@ from ...common import q_name
 from ...errors import QueueJoinTimeout
 from .connections import BlockingConnections
 from .consuming import Consuming
-from .topology import names
+from .topology import may_be_missing, names
 
 
 class Queues(BlockingConnections):
@@ -39,11 +39,8 @@ class Queues(BlockingConnections):
     def flush(self, queue_name: str) -> None:
         with self.short_connection() as channel:
             for name in names(queue_name):
-                try:
+                with may_be_missing():
                     channel().queue_purge(name)
-                except pika.exceptions.ChannelClosedByBroker as error:
-                    if error.reply_code != 404:
-                        raise
 
     def flush_all(self) -> None:
         for queue_name in list(self.queues):
@@ -79,24 +76,17 @@ class Queues(BlockingConnections):
         sizes = []
         with self.short_connection() as open_channel:
             for name in sorted(self.queues):
-                try:
+                ready = delayed = dead = 0  # when it is not declared on the server yet
+                with may_be_missing():
                     ready, delayed, dead = self._counts(open_channel(), name)
-                except pika.exceptions.ChannelClosedByBroker as error:
-                    if error.reply_code != 404:
-                        raise
-                    ready = delayed = dead = 0  # not declared on the server yet
                 sizes.append(QueueSizes(name, ready, delayed, None, dead))
         return sizes
 
     def has_queue(self, queue_name: str) -> bool:
-        with self.short_connection() as channel:
-            try:
-                channel().queue_declare(q_name(queue_name), passive=True)
-            except pika.exceptions.ChannelClosedByBroker as error:
-                if error.reply_code != 404:
-                    raise
-                return False
-        return True
+        with self.short_connection() as channel, may_be_missing():
+            channel().queue_declare(q_name(queue_name), passive=True)
+            return True
+        return False
 
     def listens(self, queue_name: str) -> bool | None:
         with self.short_connection() as channel:

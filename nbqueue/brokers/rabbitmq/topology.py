@@ -16,9 +16,10 @@ keeps the routing key.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pika
@@ -87,13 +88,21 @@ def declare_quorum(open_channel: Callable[[], Any], name: str, arguments: dict[s
     A node that is killed within half a second after the declaration starts it anew, empty, whatever it has
     confirmed (measured on 3.10): so whoever makes a queue waits for a moment.
     """
-    try:
+    with may_be_missing():
         open_channel().queue_declare(name, passive=True)
+        return
+    open_channel().queue_declare(name, durable=True, arguments=arguments)
+    time.sleep(SETTLING)
+
+
+@contextlib.contextmanager
+def may_be_missing() -> Iterator[None]:
+    """Enter to ask for a queue: one that is not on the server ends the block, and its channel."""
+    try:
+        yield
     except pika.exceptions.ChannelClosedByBroker as error:
         if error.reply_code != 404:
             raise
-        open_channel().queue_declare(name, durable=True, arguments=arguments)
-        time.sleep(SETTLING)
 
 
 def delay_name(delay: int) -> str:

@@ -127,10 +127,10 @@ class Tally:
         self._cursor = max(self._cursor, position)
         while self._cursor < len(self._open) and time.monotonic() < deadline:
             self._cursor += CHUNK - self._look_at(self._cursor, states, deadline)
-        if self.broker.remote and time.monotonic() > self._news + QUIET:
+        quiet = self.broker.remote and time.monotonic() > self._news + QUIET
+        if quiet:
             self._ask_for_results(deadline)
-            self._news = time.monotonic()  # not at every look: there may be many, and slow
-        if self._moved:
+        if quiet or self._moved:  # asked for, but not at every look: there may be many, and slow
             self._news = time.monotonic()
         if self._open and is_lost(self.broker):
             self.lost = True
